@@ -9,14 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 import streamlit as st
 
 from turnover.dashboard.shared.notice import notice, style
 
 HERE = Path(__file__).parent
-# addresses of earlier versions, and the script of the page that they lead to
-MOVED = {"errors": "errors", "try": "errors"}
+# addresses of earlier versions, and the script of the page that they lead to, with what it shows
+MOVED = {
+    "errors": "errors",
+    "try": "errors",
+    "train": "runs?view=New+run",
+    "curves": "runs?view=Curves",
+    "trust": "runs?view=Trust",
+    "about": "runs?view=Details",
+}
 
 
 def require_sign_in() -> None:
@@ -33,18 +41,26 @@ def require_sign_in() -> None:
 
 
 def sidebar(page: str) -> None:
-    """The choice of the run, after the choices of a link to the page are applied."""
+    """The choice of the run, after the choices of a link to the page are applied, and what is at
+    work.
+    """
     from turnover.dashboard.shared.address import choose_run
+    from turnover.dashboard.shared.jobs import show_line
     from turnover.dashboard.state import follow_link
 
     follow_link(page)
     with st.sidebar:
         choose_run()
+        if page != "runs":  # which shows more of it
+            show_line()
 
 
-def leads_to(script: str) -> Callable[[], None]:
+def leads_to(target: str) -> Callable[[], None]:
     """A page that leads to another one, with all that the address names."""
-    return lambda: st.switch_page(f"app_pages/{script}.py", query_params=st.query_params.to_dict())
+    script, _, shown = target.partition("?")
+    return lambda: st.switch_page(
+        f"app_pages/{script}.py", query_params=dict(parse_qsl(shown)) | st.query_params.to_dict()
+    )
 
 
 st.set_page_config(
@@ -60,13 +76,10 @@ page = st.navigation(
         st.Page("app_pages/map.py", title="Map", url_path="map"),
         st.Page("app_pages/flags.py", title="Flags & export", url_path="flags"),
         st.Page("app_pages/cleanse.py", title="Cleanse", url_path="cleanse"),
-        st.Page("app_pages/train.py", title="Train", url_path="train"),
-        st.Page("app_pages/curves.py", title="Curves", url_path="curves"),
-        st.Page("app_pages/trust.py", title="Trust", url_path="trust"),
-        st.Page("app_pages/about.py", title="About", url_path="about"),
+        st.Page("app_pages/runs.py", title="Runs", url_path="runs"),
         *(
-            st.Page(leads_to(script), title="Moved", url_path=path, visibility="hidden")
-            for path, script in MOVED.items()
+            st.Page(leads_to(target), title="Moved", url_path=path, visibility="hidden")
+            for path, target in MOVED.items()
         ),
     ]
 )

@@ -48,12 +48,12 @@ from turnover.runs.run import Run
 from turnover.storage.artifacts import MANIFEST
 from turnover.workflows.cleansing_results import Scores, run_scores
 
-RUN_KEY, UNKNOWN_RUN, _PAGE = "run", "unknown-run", "page"
+RUN_KEY, UNKNOWN_RUN, NEXT_RUN, _PAGE = "run", "unknown-run", "next-run", "page"
 PLACE = "place"
 """Where the tab is on the Errors page."""
 
 _CHOICES = {
-    **{PLACE: None, "containing": "", "epoch": ""},
+    **{PLACE: None, "containing": ""},
     **{"train": "", "find": "", "order": SELF},
     **{"target": ALL, "of-class": ANY},
     **{"decision": ANY_DECISION, "class": ANY, "person": ANYBODY, "words": "", "flag": ""},

@@ -91,3 +91,18 @@ def exact_products() -> Iterator[None]:
             if not _saved:
                 for kind, precision in zip(_KINDS, first, strict=True):
                     kind.fp32_precision = precision
+
+
+def row_bytes(model: nn.Module, inputs: Tensor) -> int:
+    """Bytes of all layers' outputs for one row, measured by running the model on one."""
+    sizes: list[int] = []
+
+    def note(_: nn.Module, __: object, output: object) -> None:
+        sizes.append(output.nbytes if isinstance(output, Tensor) else 0)
+
+    hooks = [module.register_forward_hook(note) for module in model.modules()]
+    with torch.no_grad():
+        model(inputs[:1])
+    for hook in hooks:
+        hook.remove()
+    return sum(sizes)

@@ -143,6 +143,15 @@ class MemberConv2d(nn.Module):
         )
 
 
+class MemberDropout(nn.Dropout):
+    """Ordinary dropout of activations `(K, B, …)`, the same units in all members, so that a member
+    does not depend on how many are trained beside it.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * super().forward(torch.ones_like(x[0])) if self.training and self.p else x
+
+
 class MemberHead(nn.Module):
     """K turn-over heads: mask, linear, relu, mask, linear; `(K, B, width)` → logits `(K, B,
     classes)`.
@@ -158,17 +167,19 @@ class MemberHead(nn.Module):
         seed: int,
         members: int,
         masks: int | None = None,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         seeds = [derive_seed(seed, member, _MASKS) for member in range(members)]
         self.mask_in = MemberTurnoverDropout(width, seeds, groups, layer=0, masks=masks)
         self.linear_in = MemberLinear(width, hidden, member_generators(seed, members, _INIT, 0))
         self.mask_hidden = MemberTurnoverDropout(hidden, seeds, groups, layer=1, masks=masks)
+        self.dropout = MemberDropout(dropout)
         self.linear_out = MemberLinear(hidden, classes, member_generators(seed, members, _INIT, 1))
 
     def forward(self, features: Tensor) -> Tensor:
         hidden = torch.relu(self.linear_in(self.mask_in(features)))
-        return self.linear_out(self.mask_hidden(hidden))
+        return self.linear_out(self.dropout(self.mask_hidden(hidden)))
 
 
 class Members(nn.Module, ABC):

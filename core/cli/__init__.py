@@ -44,6 +44,11 @@ COMMANDS = {
         "sum influences over groups of training items, and find the smallest group whose "
         "removal is predicted to flip an error",
     ),
+    "prove": (
+        "prove",
+        "train again without the training items that taught a mistake, and without random ones: "
+        "is it so",
+    ),
     "explain": ("explain", "explain the prediction for your own text or image by training items"),
     "report": (
         "runs",

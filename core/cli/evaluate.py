@@ -119,7 +119,7 @@ def run_evaluate(arguments: Namespace) -> dict[str, Any]:
 
 
 def _measures() -> dict[str, Callable[[EvaluationTask, Options], dict[str, Any]]]:
-    from turnover.research.evaluate import agreement, causes, labels, lds, loo, removal
+    from turnover.research.evaluate import agreement, causes, labels, lds, loo, proofs, removal
 
     return {
         "lds": lds.measure,
@@ -130,6 +130,7 @@ def _measures() -> dict[str, Callable[[EvaluationTask, Options], dict[str, Any]]
         "removal": removal.measure,
         "agreement": agreement.measure,
         "causes": causes.measure,
+        "proofs": proofs.measure,
     }
 
 
@@ -233,7 +234,12 @@ EXPERIMENTS = {
     ),
     "cleansing": "SST-2 cleansed for Elec (Table 2)",
     "complexity": "what every method costs in time and storage, and how that grows (Table 1)",
+    "lds-mnist": (
+        "the linear datamodeling score on a published benchmark, beside other methods at equal "
+        "numbers of trainings (--path: the folder of its two files)"
+    ),
 }
+_MOST_MEMBERS = 64
 
 
 def _add_paper(parser: ArgumentParser) -> None:
@@ -260,16 +266,23 @@ def _add_paper(parser: ArgumentParser) -> None:
         default="small",
         help="small: minutes on 2 cores (default); paper: the full setting, for a GPU",
     )
+    only = parser.add_argument_group("lds-mnist")
+    only.add_argument(
+        "--members", type=int, metavar="K", help="trainings of each method (default 16)"
+    )
+    only.add_argument(
+        "--targets", metavar="FILE", help="other targets than test_first500.parquet, as there"
+    )
+    only.add_argument("--full", action="store_true", help=f"go on to {_MOST_MEMBERS} trainings")
     add_device(parser)
 
 
 def run_paper(arguments: Namespace) -> dict[str, Any]:
     """Run the experiment and return its rows."""
     from turnover.attribution.device import choose_device, device_name
-    from turnover.research.paper import experiments, table1
+    from turnover.research.paper import experiments, lds_mnist, table1
     from turnover.research.paper.setup import Setup
 
-    module = table1 if arguments.name == "complexity" else experiments
     setup = Setup(
         arguments.scale,
         Path(arguments.path) if arguments.path else None,
@@ -277,17 +290,27 @@ def run_paper(arguments: Namespace) -> dict[str, Any]:
         arguments.device,
         arguments.encoder,
     )
-    rows = getattr(module, arguments.name.replace("-", "_"))(setup)
     facts = {
         "experiment": arguments.name,
         "scale": arguments.scale,
         "device": device_name(choose_device(arguments.device)),
         "machine": platform.machine(),
     }
-    return facts | {"rows": [asdict(row) for row in rows]}
+    if arguments.name == "lds-mnist":
+        members = _MOST_MEMBERS if arguments.full else arguments.members or lds_mnist.MEMBERS
+        targets = Path(arguments.targets) if arguments.targets else None
+        facts |= lds_mnist.lds_mnist(setup, members, targets)
+    else:
+        module = table1 if arguments.name == "complexity" else experiments
+        facts["rows"] = getattr(module, arguments.name.replace("-", "_"))(setup)
+    return facts | {"rows": [asdict(row) for row in facts["rows"]]}
 
 
 def _describe_paper(result: dict[str, Any]) -> str:
+    if result["experiment"] == "lds-mnist":
+        from turnover.research.paper.lds_mnist import describe
+
+        return describe(result)
     from turnover.research.paper.setup import PaperRow, paper_table
 
     return (

@@ -17,11 +17,12 @@ from turnover.cli.options import (
     Command,
     add_cluster,
     add_counts,
+    add_groups,
     add_model,
     add_run,
-    add_switches,
     add_top,
     add_values,
+    groups_of,
     positive,
     run_of,
 )
@@ -185,6 +186,7 @@ def _describe_errors(result: dict[str, Any]) -> str:
     for error in result["errors"]:
         lines += ["", _heading(error, f" ({error['probability']:.1%})")]
         lines.append(f"why: {error['cause']['sentence']}")
+        lines += [f"{proof['sentence']} {proof['numbers']}" for proof in error["proofs"]]
         lines += entry_lines(error, error["predicted"])
     return "\n".join(lines)
 
@@ -199,16 +201,9 @@ _LISTED = 5
 
 def _add_groups(parser: ArgumentParser) -> None:
     add_run(parser)
-    for name, metavar, text in (
-        ("error", "ID", "a misclassified validation item (default: all)"),
-        ("containing", "WORDS", "a group: training texts that contain these words"),
-        ("class", "NAME", "a group: all training items of a class"),
-        ("injected", "MARK", "a group: all training items with an injected mark"),
-        ("ids", "FILE", "a group: the training items whose ids are in this file, one a line"),
-    ):
-        text = f"{text}; may be repeated"
-        parser.add_argument(f"--{name}", action="append", default=[], metavar=metavar, help=text)
-    add_switches(parser, flagged="a group: all training items flagged to be dropped")
+    text = "a misclassified validation item (default: all); may be repeated"
+    parser.add_argument("--error", action="append", default=[], metavar="ID", help=text)
+    add_groups(parser)
     add_counts(
         parser, top=(10, "two groups for each error: its N strongest proponents and opponents")
     )
@@ -218,16 +213,10 @@ def run_groups(arguments: Namespace) -> dict[str, Any]:
     """Return the errors, each with its groups' influences and its flip, and how many errors have
     one.
     """
-    from turnover.explain import groups as explain_groups
     from turnover.explain.flips import group_influences
 
     run = run_of(arguments)
-    groups = [explain_groups.containing(run, words) for words in arguments.containing]
-    groups += [explain_groups.of_class(run, name) for name in getattr(arguments, "class")]
-    groups += [explain_groups.injected(run, mark) for mark in arguments.injected]
-    groups += [explain_groups.listed(run, Path(name)) for name in arguments.ids]
-    groups += [explain_groups.flagged(run)] if arguments.flagged else []
-    return group_influences(run, groups, arguments.error, arguments.top)
+    return group_influences(run, groups_of(run, arguments), arguments.error, arguments.top)
 
 
 def _describe_groups(result: dict[str, Any]) -> str:
@@ -237,19 +226,27 @@ def _describe_groups(result: dict[str, Any]) -> str:
     for error in result["errors"]:
         lines += ["", _heading(error)]
         lines += [_group_line(group, error) for group in error["groups"]]
-        lines.append(f"  {_flip_line(error, result['train_size'])}")
+        lines += [f"  {_flip_line(error, result['train_size'])}"] if error["flip"] else []
+    return "\n".join([*lines, "", _flips_line(result)])
+
+
+def _flips_line(result: dict[str, Any]) -> str:
+    """How many errors are predicted to flip."""
     flips = result["flips"]
+    if flips["scale"] is None:
+        return (
+            "which group flips an error is not tested; try it with `turnover prove --run "
+            f"{result['run']} --error ID`, and sums are scaled by what that shows"
+        )
     median = (
         ""
         if flips["median_removed"] is None
         else f", by removing {flips['median_removed']:g} training items in the median"
     )
-    lines += [
-        "",
-        f"{flips['predicted']} of {flips['errors']} errors are predicted to flip at face value"
-        f"{median}; this is no retraining, after which a whole network moves far less",
-    ]
-    return "\n".join(lines)
+    return (
+        f"{flips['predicted']} of {flips['errors']} errors are predicted to flip{median}; sums are "
+        f"scaled by {flips['scale']:.3g}, what retraining showed of them in this run"
+    )
 
 
 def _group_line(group: dict[str, Any], error: dict[str, Any]) -> str:
@@ -269,20 +266,18 @@ def _group_line(group: dict[str, Any], error: dict[str, Any]) -> str:
 
 def _flip_line(error: dict[str, Any], train_size: int) -> str:
     """What flips an error."""
-    flip, before = error["flip"], error["flip"]["losses"]
-    margin = before["true"] - before["predicted"]
+    flip = error["flip"]
     if not flip["removed"]:
         return (
             f"no group of up to half of the {train_size} training items is predicted to flip it "
-            f"(margin {margin:.3f} nats)"
+            f"({error['predicted']} {flip['probability']:.1%})"
         )
-    after = flip["losses_after"]["true"] - flip["losses_after"]["predicted"]
-    noise = _noise(flip["margin_error"])
     more = ", …" if flip["removed"] > _LISTED else ""
     return (
-        f"at face value predicted to flip to {error['label']} without "
-        f"{counted(flip['removed'], 'training item')}: margin {margin:.3f} to {after:.3f} {noise} "
-        f"nats; {', '.join(flip['ids'][:_LISTED])}{more}"
+        f"predicted to flip to {error['label']} without "
+        f"{counted(flip['removed'], 'training item')}: {error['predicted']} from "
+        f"{flip['probability']:.1%} to {flip['probability_after']:.1%}, below "
+        f"{flip['level']:.1%}; {', '.join(flip['ids'][:_LISTED])}{more}"
     )
 
 

@@ -80,7 +80,7 @@ class Run(runs.Run):
         """
         if item is None:
             return cli.call("explain", run=self.folder, top=top, **options)
-        from turnover.runs.ranking import content_of, ranking_entries
+        from turnover.runs.ranking import content_of, target_entries
 
         ids = self.validation["id"].astype(str)
         positions = (
@@ -93,11 +93,10 @@ class Run(runs.Run):
                 f"{self.folder}: {item!r} is no misclassified validation item with influences; "
                 "run.misclassified lists them"
             )
-        ranked = self.influence.ranked(positions[0], "prediction")
         return {
             "id": str(ids[positions[0]]),
             **content_of(self, positions[0], "validation"),
-            **ranking_entries(self, ranked, top),
+            **target_entries(self, positions[0], "prediction", top),
         }
 
     @property
@@ -112,6 +111,12 @@ class Run(runs.Run):
         cleanse`.
         """
         return cli.call("cleanse", run=self.folder, **options)
+
+    def prove(self, item: str, **options: Any) -> dict[str, Any]:
+        """Train again without the training items that taught a misclassified item: `turnover
+        prove`. `items=` names others.
+        """
+        return cli.call("prove", run=self.folder, error=item, **options)
 
     def evaluate(self, measure: str, **options: Any) -> dict[str, Any]:
         """How far the influences can be trusted: `turnover evaluate --measure`."""

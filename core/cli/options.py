@@ -13,6 +13,7 @@ from turnover.errors import counted
 from turnover.models.options import Option, flag_of
 
 if TYPE_CHECKING:
+    from turnover.explain.groups import Group
     from turnover.runs.run import Run
 
 DEFAULT_RUNS = "runs"
@@ -78,6 +79,36 @@ def add_switches(parser: ArgumentParser, **described: str) -> None:
     """Options without a value, each with its help."""
     for name, text in described.items():
         parser.add_argument(flag_of(name), action="store_true", help=text)
+
+
+def add_groups(parser: ArgumentParser) -> None:
+    """Ways to choose groups of training items; `groups_of` has the chosen ones."""
+    for name, metavar, text in (
+        ("containing", "WORDS", "a group: training texts that contain these words"),
+        ("class", "NAME", "a group: all training items of a class"),
+        ("injected", "MARK", "a group: all training items with an injected mark"),
+        ("ids", "FILE", "a group: the training items whose ids are in this file, one a line"),
+    ):
+        text = f"{text}; may be repeated"
+        parser.add_argument(f"--{name}", action="append", default=[], metavar=metavar, help=text)
+    add_switches(parser, flagged="a group: all training items flagged to be dropped")
+
+
+def groups_of(run: Run, arguments: Namespace) -> list[Group]:
+    """The groups that the options of `add_groups` choose.
+
+    Raises:
+        TurnoverError: for one that has no item.
+    """
+    from turnover.explain import groups
+
+    return [
+        *(groups.containing(run, words) for words in arguments.containing),
+        *(groups.of_class(run, name) for name in getattr(arguments, "class")),
+        *(groups.injected(run, mark) for mark in arguments.injected),
+        *(groups.listed(run, Path(name)) for name in arguments.ids),
+        *([groups.flagged(run)] if arguments.flagged else []),
+    ]
 
 
 def run_of(arguments: Namespace) -> Run:

@@ -151,6 +151,17 @@ class Sharing:
         ]
         return sorted(shared, key=lambda part: part.chance)
 
+    def carrying(
+        self, item: Predicted, words: tuple[str, ...], regions: tuple[int, ...]
+    ) -> np.ndarray:
+        """The training items that carry an item's predicted label and have a part of it, which its
+        words or its patch name; by position.
+        """
+        for names, patch, having in self._having(item):
+            if names == words if patch is None else patch in regions:
+                return np.asarray(having[self._labels[having] == item.label])
+        return np.empty(0, np.int64)
+
     def _having(self, item: Predicted) -> Iterator[tuple[tuple[str, ...], int | None, np.ndarray]]:
         """Names of the parts, and the positions of the training items that have them."""
         if isinstance(item.content, bytes):

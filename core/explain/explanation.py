@@ -29,6 +29,7 @@ from turnover.models.encoders import Pieces
 from turnover.runs.ranking import (
     clearest_first,
     finite,
+    foreseen,
     ranking_trust,
     strengths,
     trust_counts,
@@ -100,7 +101,9 @@ class Card:
     `trust` its trust word or "".
 
     `times` is how many times a usual item of its label it is (`turnover.runs.ranking.strengths`),
-    None if that is unknown; `doubt` the label proposed for it where its own is in doubt.
+    None if that is unknown; `doubt` the label proposed for it where its own is in doubt; `common`
+    the part of the influence that items like it have as well, None if unknown, and `mates` how many
+    share its mask, mean over members.
     """
 
     position: int
@@ -115,6 +118,8 @@ class Card:
     image: bytes
     times: float | None = None
     doubt: Doubt | None = None
+    common: float | None = None
+    mates: float = 0.0
 
     @property
     def uncertain(self) -> bool:
@@ -181,13 +186,16 @@ def explain_error(
     """
     ranked, pieces = run.influence.ranked(item.position, meaning), run_pieces(run)
     trust, known = ranking_trust(run, ranked), doubts or {}
+    common = foreseen(run, item.position, meaning)
     marked = content_words(item.text, pieces) if words is None else frozenset(words)
     members = int(run.manifest["results"]["members"])
     as_marked = partial(mark, words=marked, limit=limit, pieces=pieces)
     times = strengths(ranked, run.train["label"].to_numpy())
     sides = [
         [
-            _ranked_card(run, ranked, index, as_marked, str(trust[index]), times[index], known)
+            _ranked_card(
+                run, ranked, index, as_marked, str(trust[index]), times[index], known, common
+            )
             for index in end
         ]
         for end in ranked.ends(top)
@@ -339,6 +347,7 @@ def _ranked_card(
     trust: str,
     times: float,
     doubts: Mapping[int, Doubt],
+    common: np.ndarray | None,
 ) -> Card:
     position = int(ranked.instances[index])
     item = run.item("train", position)
@@ -355,4 +364,6 @@ def _ranked_card(
         image=bytes(item["image"]) if run.kind == "image" else b"",
         times=finite(times),
         doubt=doubts.get(position),
+        common=None if common is None else float(common[position]),
+        mates=float(run.influence.mates[position]),
     )

@@ -1,16 +1,19 @@
 """The smallest group of training items that flips a mistake, and what `turnover groups` prints.
 
-The whole network gives the predicted label the loss L_p and the true label L_t, and
-L_t − L_p > 0 is the margin of the mistake. An influence on a label's loss is the predicted increase
-when the item is removed, so removing the group S leaves
+The whole network gives the predicted label the probability p and the true label t. When items are
+left out, the loss of the predicted label, −ln p, rises; the other labels share what it loses in the
+proportions that they have, so the true label wins once p has fallen to
 
-    L_t + I_t(S) − (L_p + I_p(S)) = margin − Σ_{i in S} (I_p(i) − I_t(i))
+    t / (1 − p + t)
 
-and below zero the true label is predicted to win. Taking the items with the largest differences
-first, until the margin is used up, gives the smallest group: no fewer items have a larger sum. Of
-three classes or more, a third might win instead. With two classes one loss determines the other,
-but their influences are estimated separately, so the predicted losses need not agree exactly.
-That holds for predictions as far as sums do (`turnover.explain.groups`).
+An influence on the predicted label's loss is the rise when the item is removed. Taking the items
+with the largest ones first, until their sum is as large as the rise that it takes, gives the
+smallest group: no fewer items have a larger sum. Of three classes or more, a third might win.
+
+Sums are far larger than what a whole network does (`turnover.explain.groups`), so they are scaled
+by the share of them that retraining showed in this very run (`turnover.runs.proofs.scale_of`). No
+loss can be predicted below zero, since this one rises and the others follow from it. Where nothing
+was retrained, no flip is predicted.
 """
 
 from __future__ import annotations
@@ -23,8 +26,9 @@ import numpy as np
 
 from turnover.errors import TurnoverError
 from turnover.explain.groups import MEANINGS, Group, Mistake, ends
+from turnover.runs.proofs import read_proofs, scale_of
 from turnover.runs.ranking import clearest_first, content_of
-from turnover.runs.run import Run
+from turnover.runs.run import PREDICTION, Run
 
 _LEAST = float(np.finfo(np.float32).tiny)
 """Lower bound of probabilities, which are float32."""
@@ -32,39 +36,35 @@ _LEAST = float(np.finfo(np.float32).tiny)
 
 @dataclass(frozen=True)
 class Flip:
-    """What flips a mistake; losses in nats of the predicted and the true label.
+    """What flips a mistake.
 
     Attributes:
         instances: positions of the smallest group, largest effect first; empty if half the training
             items are not enough.
-        before: the losses of the whole network, predicted label first.
-        after: predicted losses without the group; as before if there is none.
-        std_error: of the margin after, from the noise of the masks; None for one member, or if
-            there is no group.
+        before: the probability of the predicted label.
+        after: the predicted one without the group; as before if there is none.
+        level: the true label wins below it.
     """
 
     instances: np.ndarray
-    before: tuple[float, float]
-    after: tuple[float, float]
-    std_error: float | None
+    before: float
+    after: float
+    level: float
 
 
-def smallest_flip(mistake: Mistake) -> Flip:
+def smallest_flip(mistake: Mistake, scale: float) -> Flip:
     """The smallest group of at most half of the training items whose removal is predicted to flip a
-    mistake.
+    mistake, with sums of influences times `scale`.
     """
     item = mistake.run.item("validation", mistake.position)
-    chances = [
+    predicted, true = (
         max(float(item[f"probability_{int(item[name])}"]), _LEAST)
         for name in ("predicted", "label")
-    ]
-    predicted, true = (float(loss) for loss in -np.log(chances))
-    prediction, truth = mistake.items["prediction"], mistake.items["truth"]
-    chosen = smallest_group(prediction - truth, true - predicted, len(prediction) // 2)
-    after = predicted + float(prediction[chosen].sum()), true + float(truth[chosen].sum())
-    return Flip(
-        chosen, (predicted, true), after, mistake.margin_error(chosen) if len(chosen) else None
     )
+    level = true / max(1 - predicted + true, _LEAST)
+    rises = scale * mistake.items[PREDICTION]
+    chosen = smallest_group(rises, float(np.log(predicted / level)), len(rises) // 2)
+    return Flip(chosen, predicted, predicted * float(np.exp(-rises[chosen].sum())), level)
 
 
 def smallest_group(gains: np.ndarray, margin: float, most: int) -> np.ndarray:
@@ -82,7 +82,8 @@ def smallest_group(gains: np.ndarray, margin: float, most: int) -> np.ndarray:
 def group_influences(
     run: Run, groups: Sequence[Group], ids: Sequence[str] = (), top: int = 10
 ) -> dict[str, Any]:
-    """Influence of groups on a run's mistakes, and the smallest group that flips each.
+    """Influence of groups on a run's mistakes, and the smallest group that flips each, None where
+    nothing was proved by retraining.
 
     Args:
         run: with influence.
@@ -93,9 +94,11 @@ def group_influences(
     Raises:
         TurnoverError: for an id that is no mistake, or a run that cannot sum influences.
     """
-    positions = [_position(run, name) for name in ids] or clearest_first(run)
-    entries = [_entry(run, position, groups, top) for position in positions]
-    sizes = [entry["flip"]["removed"] for entry in entries if entry["flip"]["removed"]]
+    positions = [error_position(run, name) for name in ids] or clearest_first(run)
+    scale = scale_of(read_proofs(run)[0])
+    entries = [_entry(run, position, groups, top, scale) for position in positions]
+    sizes = [entry["flip"]["removed"] for entry in entries if entry["flip"]]
+    flipping = [size for size in sizes if size]
     return {
         "run": str(run.folder),
         "estimator": run.influence.estimator,
@@ -103,14 +106,19 @@ def group_influences(
         "errors": entries,
         "flips": {
             "errors": len(entries),
-            "predicted": len(sizes),
-            "median_removed": float(np.median(sizes)) if sizes else None,
+            "scale": scale,
+            "predicted": None if scale is None else len(flipping),
+            "median_removed": float(np.median(flipping)) if flipping else None,
         },
     }
 
 
-def _position(run: Run, name: str) -> int:
-    """The position of a mistake."""
+def error_position(run: Run, name: str) -> int:
+    """The position of the mistake with this id.
+
+    Raises:
+        TurnoverError: if no validation item has it, or one that is not misclassified.
+    """
     matches = run.validation.index[run.validation["id"].astype(str) == name]
     if not len(matches):
         raise TurnoverError(
@@ -126,7 +134,9 @@ def _position(run: Run, name: str) -> int:
     return position
 
 
-def _entry(run: Run, position: int, groups: Sequence[Group], top: int) -> dict[str, Any]:
+def _entry(
+    run: Run, position: int, groups: Sequence[Group], top: int, scale: float | None
+) -> dict[str, Any]:
     """One mistake, each group's influence on it, and what flips it."""
     item, classes = run.item("validation", position), run.classes
     mistake, all_groups = Mistake(run, position), [*ends(run, position, top), *groups]
@@ -146,7 +156,7 @@ def _entry(run: Run, position: int, groups: Sequence[Group], top: int) -> dict[s
         "injected": str(item["planted"]),
         **content_of(run, position, "validation"),
         "groups": group_entries,
-        "flip": _flip(run, smallest_flip(mistake)),
+        "flip": None if scale is None else _flip(run, smallest_flip(mistake, scale)),
     }
 
 
@@ -154,7 +164,7 @@ def _flip(run: Run, flip: Flip) -> dict[str, Any]:
     return {
         "removed": len(flip.instances),
         "ids": run.train["id"].astype(str).iloc[flip.instances].tolist(),
-        "losses": dict(zip(("predicted", "true"), flip.before, strict=True)),
-        "losses_after": dict(zip(("predicted", "true"), flip.after, strict=True)),
-        "margin_error": flip.std_error,
+        "probability": flip.before,
+        "probability_after": flip.after,
+        "level": flip.level,
     }

@@ -4,11 +4,11 @@ One influence is mostly noise, and where forty training items teach the same thi
 alone matters little: the others would have taught it too. Their sum says more, and its standard
 error grows far more slowly (`turnover.attribution.estimators.shrinkage`).
 
-Sums rank groups; as predictions they are optimistic. Influences are those of sub-networks, where a
-mask doubles what is left on, and of items removed one by one: when a group goes, the remaining
-items stand in for it. A whole network retrained without the group moves several times less, so the
-group that really flips it is larger. Choosing the largest *estimates* adds to that: `best` is
-shrunk to allow for it; with `median` or one member the largest are too large by chance.
+Sums rank groups; as predictions they are far too large. Influences are those of sub-networks, where
+a mask doubles what is left on, and of items removed one by one: when a group goes, the remaining
+items stand in for it. A whole network retrained without the group moves many times less; how many
+times is measured (`turnover.explain.flips`). Choosing the largest *estimates* adds to that: `best`
+is shrunk to allow for it; with `median` or one member the largest are too large by chance.
 """
 
 from __future__ import annotations
@@ -176,17 +176,19 @@ class Summable:
     """The influences of all N training items on two losses, ready to be summed.
 
     `evidence` is the input of each estimate, as `RunInfluence.evidence` gives it, and `items` the
-    estimates, `(N,)` each.
+    estimates, `(N,)` each, made of it where they are not given.
     """
 
     def __init__(
         self,
         run: Run,
         evidence: dict[str, tuple[np.ndarray, np.ndarray]],
-        items: dict[str, np.ndarray],
+        items: dict[str, np.ndarray] | None = None,
     ) -> None:
-        self.run, self.evidence, self.items = run, evidence, items
-        self.estimator = stored_estimator(run)
+        self.run, self.evidence, self.estimator = run, evidence, stored_estimator(run)
+        self.items = items or {
+            meaning: self.estimator.apply(*parts)[0][0] for meaning, parts in evidence.items()
+        }
 
     def sums(self, groups: Sequence[Group], meaning: str) -> list[Sum]:
         """The groups' influences on the loss of the predicted label (`prediction`) or of the true
@@ -210,18 +212,6 @@ class Summable:
             Sum(float(value), finite(error), str(word) or None, self._random(group, meaning))
             for group, value, error, word in zip(groups, values, std_errors, words, strict=True)
         ]
-
-    def margin_error(self, instances: np.ndarray) -> float | None:
-        """Standard error of the difference of a group's influences on the prediction and on the
-        truth; None for one member.
-
-        The two have the same masks, so their errors are correlated. Their difference is estimated
-        as a target of its own: the influence on the true label's loss minus the predicted label's.
-        """
-        both = zip(self.evidence["prediction"], self.evidence["truth"], strict=True)
-        members, coefficients = (prediction - truth for prediction, truth in both)
-        errors = self.estimator.group(members, coefficients, self._inside([instances]))[1]
-        return finite(errors[0, 0])
 
     def _inside(self, chosen: Sequence[np.ndarray]) -> np.ndarray:
         """Membership `(G, N)`."""
@@ -261,8 +251,11 @@ class Mistake(Summable):
     def __init__(self, run: Run, position: int) -> None:
         self.position, part = position, run.influence
         evidence = {meaning: part.evidence(position, meaning) for meaning in MEANINGS}
-        items = {meaning: part.ranked(position, meaning).values for meaning in MEANINGS}
-        super().__init__(run, evidence, {name: row.astype(float) for name, row in items.items()})
+        items = None
+        if part.manifest["layout"] == "full":
+            rows = {meaning: part.ranked(position, meaning).values for meaning in MEANINGS}
+            items = {name: row.astype(float) for name, row in rows.items()}
+        super().__init__(run, evidence, items)
 
 
 class MeanMistake(Summable):
@@ -282,16 +275,7 @@ class MeanMistake(Summable):
             raise TurnoverError(
                 f"{run.folder}: no error has influences, so there is nothing to sum"
             )
-        evidence = {meaning: _mean_evidence(run, meaning) for meaning in MEANINGS}
-        estimator = stored_estimator(run)
-        items = {meaning: estimator.apply(*parts)[0][0] for meaning, parts in evidence.items()}
-        super().__init__(run, evidence, items)
-
-
-def _mean_evidence(run: Run, meaning: str) -> tuple[np.ndarray, np.ndarray]:
-    """Evidence averaged over all mistakes that have it, one at a time to save memory."""
-    errors, members, coefficients = run.influence.misclassified, np.zeros(()), np.zeros(())
-    for error in errors:
-        raw, described = run.influence.evidence(error, meaning)
-        members, coefficients = members + raw, coefficients + described
-    return members / len(errors), coefficients / len(errors)
+        part = run.influence
+        super().__init__(
+            run, {meaning: part.evidence(part.misclassified, meaning) for meaning in MEANINGS}
+        )

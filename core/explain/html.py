@@ -15,7 +15,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from turnover.attribution.estimators.significance import NOISE
 from turnover.data.base import CONFIRMED_ERROR
-from turnover.explain.explanation import rounded
+from turnover.errors import counted
+from turnover.explain.explanation import Card, rounded
 from turnover.explain.words import MarkedText, snippet, visible
 
 NAME = 60
@@ -32,6 +33,19 @@ def safe(text: str) -> str:
 def signed(number: float, decimals: int) -> str:
     """A number with its sign; the minus is a real one."""
     return f"{number:+.{decimals}f}".replace("-", "−")
+
+
+def parts_words(card: Card) -> str:
+    """What a training item's influence consists of, and with how many others it shares a mask, for
+    a person; "" where nothing is known.
+    """
+    words = []
+    if card.common is not None:
+        own = signed(card.influence - card.common, 3)
+        words.append(f"{signed(card.common, 3)} as items like it, {own} of its own")
+    if card.mates:
+        words.append(f"shares a mask with {counted(round(card.mates), 'other item')}, on average")
+    return "; ".join(words)
 
 
 TEMPLATES = Environment(

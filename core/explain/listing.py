@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from turnover.errors import TurnoverError
 from turnover.explain.causes import Causes, causes
 from turnover.explain.doubt import Doubt
 from turnover.explain.explanation import ErrorItem, error_items
 from turnover.explain.reasons import Cause
-from turnover.runs.ranking import content_of, ranking_entries, stored_estimator
+from turnover.runs.proofs import proofs_of, read_proofs
+from turnover.runs.ranking import content_of, target_entries
 from turnover.runs.run import PREDICTION, Run
 
 
 def list_errors(run: Run, top: int = 5) -> dict[str, Any]:
-    """All errors of a run with their causes, proponents and opponents, by influence on the
-    prediction; clearest first. And the groups of errors with the same cause.
+    """All errors of a run with their causes, what retraining showed of these, and proponents and
+    opponents by influence on the prediction; clearest first. And the groups of errors with the same
+    cause.
 
     Raises:
         TurnoverError: if the run has no influence yet.
@@ -26,11 +26,14 @@ def list_errors(run: Run, top: int = 5) -> dict[str, Any]:
     part = run.influence
     items = error_items(run, with_influence=True)[: len(part.misclassified)]
     entries = [_entry(run, item, top) for item in items]
-    with suppress(TurnoverError):  # of earlier runs, and those with the ends alone, it is unknown
-        _add_parts(run, items, entries)
     found = causes(run)  # kept only where nothing was refused
+    proofs = read_proofs(run)[0]
     for item, entry in zip(items, entries, strict=True):
         _add_cause(entry, found, found.by_error[item.position])
+        entry["proofs"] = [
+            proof.facts | {"sentence": proof.words(item.predicted), "numbers": proof.numbers}
+            for proof in proofs_of(proofs, item.position)
+        ]
     return {
         "run": str(run.folder),
         "estimator": part.estimator,
@@ -55,20 +58,8 @@ def _entry(run: Run, item: ErrorItem, top: int) -> dict[str, Any]:
         **{name: getattr(item, name) for name in shown},
         "cause": None,
         **content_of(run, item.position, "validation"),
-        **ranking_entries(run, run.influence.ranked(item.position, PREDICTION), top),
+        **target_entries(run, item.position, PREDICTION, top),
     }
-
-
-def _add_parts(run: Run, items: Sequence[ErrorItem], entries: list[dict[str, Any]]) -> None:
-    """Add how much of each influence its item has in common with like items, in nats, the rest
-    being its own; and how many training items share a mask with it, on average over members.
-    """
-    part, estimator, mates = run.influence, stored_estimator(run), run.influence.mates
-    for item, entry in zip(items, entries, strict=True):
-        common = estimator.foreseen(*part.evidence(item.position, PREDICTION))[0]
-        for shown in (*entry["proponents"], *entry["opponents"]):
-            position = shown["position"]
-            shown["common"], shown["mates"] = float(common[position]), float(mates[position])
 
 
 def _add_cause(entry: dict[str, Any], found: Causes, cause: Cause) -> None:

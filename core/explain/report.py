@@ -9,7 +9,7 @@ characters of a text.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from turnover.explain.facts import explained_pattern, run_facts
 from turnover.explain.html import NAME, TEMPLATES
 from turnover.explain.words import mark, run_pieces, snippet
 from turnover.flags import CLEARED, Flag, Flags
+from turnover.runs.proofs import Proof, proofs_of, read_proofs, verdicts
 from turnover.runs.ranking import TOP
 from turnover.runs.run import PREDICTION, TRUTH, Run
 from turnover.storage.atomic import write_atomic
@@ -88,7 +89,7 @@ def page_data(run: Run, errors: int, top: int) -> dict[str, Any]:
         TurnoverError: if the run has no usable influence, or its flags cannot be read.
     """
     explained, members = len(run.influence.misclassified), int(run.manifest["results"]["members"])
-    found = causes(run)
+    found, proofs = causes(run), read_proofs(run)[0]
     items = error_items(run, with_influence=True)[:explained]
     flagged = flagged_items(run, Flags(run.folder).current())
     newest = sorted(flagged, key=lambda item: item.flag.at, reverse=True)
@@ -108,7 +109,7 @@ def page_data(run: Run, errors: int, top: int) -> dict[str, Any]:
         "top": TOP,
         "groups": found.groups,
         "note": found.note,
-        "mistakes": [_mistake(run, item, found, top) for item in items[:errors]],
+        "mistakes": [_mistake(run, item, found, proofs, top) for item in items[:errors]],
         "flagged": len(flags),
         "counts": count_words(flags),
         "people": people_words(flags),
@@ -116,15 +117,26 @@ def page_data(run: Run, errors: int, top: int) -> dict[str, Any]:
     }
 
 
-def _mistake(run: Run, item: ErrorItem, found: Causes, top: int) -> dict[str, Any]:
-    """A mistake, with its cause and the training items behind it."""
+def _mistake(
+    run: Run, item: ErrorItem, found: Causes, proofs: Sequence[Proof], top: int
+) -> dict[str, Any]:
+    """A mistake, with its cause, what retraining showed, and the training items behind it."""
     prediction, truth = (
         explain_error(run, item, meaning, top, CHARACTERS, doubts=found.doubts)
         for meaning in (PREDICTION, TRUTH)
     )
     text = marked_target(item.text, prediction.proponents, CHARACTERS, run_pieces(run))
     why = found.by_error[item.position].sentence
-    return {"item": item, "why": why, "text": text, "prediction": prediction, "truth": truth}
+    tested = proofs_of(proofs, item.position)
+    return {
+        "item": item,
+        "why": why,
+        "proofs": [f"{proof.words(item.predicted)} {proof.numbers}." for proof in tested],
+        "verdicts": verdicts(tested),
+        "text": text,
+        "prediction": prediction,
+        "truth": truth,
+    }
 
 
 def _flag(run: Run, item: Flagged) -> dict[str, Any]:

@@ -9,12 +9,13 @@ from typing import Any
 from turnover.flags import Flags
 from turnover.flags.flag_file import flags_on
 from turnover.flags.judgements import judgements
+from turnover.runs.proofs import read_proofs
 from turnover.runs.ranking import TOP, content_of
 from turnover.runs.run import Run
 
 COLUMNS = (
     *("id", "content", "label", "action", "new_label", "note", "by", "at"),
-    *("self_influence", "mean_influence", "standard_error", "errors"),
+    *("self_influence", "mean_influence", "standard_error", "errors", "proofs"),
 )
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -40,6 +41,19 @@ def errors_of(run: Run) -> dict[int, list[str]]:
     return parts
 
 
+def _proofs_of(run: Run) -> dict[int, list[str]]:
+    """For each training position, the proofs that left it out: error, verdict, and the difference
+    in nats with its interval.
+    """
+    found: dict[int, list[str]] = {}
+    for proof in read_proofs(run)[0]:
+        numbers = f"{proof.difference:.2f} [{proof.low:.2f}, {proof.high:.2f}]"
+        error = run.item("validation", proof.error)["id"]
+        for item in proof.items:
+            found.setdefault(item, []).append(f"{error}: {proof.verdict} {numbers}")
+    return found
+
+
 def export_judged_csv(run: Run) -> str:
     """All judged errors of a run: id, text or image, label, predicted, judgement, by and at."""
     buffer = io.StringIO()
@@ -58,10 +72,10 @@ def export_csv(run: Run) -> str:
     """All flagged training items of a run; influences in nats, empty where the run has none.
 
     Columns: `COLUMNS`; the second is named `text` or `image` (path of a thumbnail), `errors` lists
-    error ids.
+    error ids, `proofs` what retraining without the item and others showed of an error.
     """
     flags, has_influence = flags_on(run), run.has_influence
-    parts = errors_of(run) if has_influence and flags else {}
+    parts, proofs = ({}, {}) if not (has_influence and flags) else (errors_of(run), _proofs_of(run))
     buffer = io.StringIO()
     # so that a lone carriage return is quoted too, which could start a new cell
     writer = csv.writer(buffer, lineterminator="\r\n")
@@ -79,6 +93,7 @@ def export_csv(run: Run) -> str:
             *(flag.action, flag.new_label, flag.note, flag.by, flag.at),
             *numbers,
             " ".join(parts.get(instance, [])),
+            "; ".join(proofs.get(instance, [])),
         )
         writer.writerow([safe_cell(value) for value in row])
     return buffer.getvalue()

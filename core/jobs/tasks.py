@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 FUNCTIONS = {
     "cleanse": "turnover.workflows.retraining:retrain_model",
     "influence": "turnover.workflows.influence:compute_part",
-    "retrain": "turnover.research.evaluate.retrained:retrain_block",
+    "retrain": "turnover.workflows.subsets:retrain_block",
     "train": "turnover.workflows.members:train_member",
 }
 """The function of each task; it is called with the arguments and with `Advance`."""

@@ -40,7 +40,7 @@ class Family:
 
     Attributes:
         name: the value of `--model`, or its form.
-        title: its name on the Train page, where that is not `name`.
+        title: its name in the form of a new run, where that is not `name`.
         kinds: the kinds of data that it is for.
         default_for: the kinds of data whose default model it is.
         deep: whether influences need a forward pass of the whole model for each training item; such

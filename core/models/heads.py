@@ -34,6 +34,7 @@ from torch import Tensor, nn
 
 from turnover.attribution.ensemble import (
     MemberConv2d,
+    MemberDropout,
     MemberHead,
     MemberLinear,
     MemberModel,
@@ -148,14 +149,18 @@ _PIXELS = 9
 
 
 class PixelPrefix(nn.Module):
-    """The first layer of K perceptrons: images `(K, B, C, H, W)` → features `(K, B, 256)`."""
+    """The first layer of K perceptrons: images `(K, B, C, H, W)` → features `(K, B, hidden)`."""
 
-    def __init__(self, pixels: int, seed: int, members: int) -> None:
+    def __init__(
+        self, pixels: int, hidden: int, seed: int, members: int, dropout: float = 0.0
+    ) -> None:
         super().__init__()
-        self.linear = MemberLinear(pixels, PIXELS_HIDDEN, member_generators(seed, members, _PIXELS))
+        self.linear = MemberLinear(pixels, hidden, member_generators(seed, members, _PIXELS))
+        self.dropout = MemberDropout(dropout)
 
     def forward(self, images: Tensor) -> Tensor:
-        return torch.relu(self.linear(images.flatten(2)))
+        hidden: Tensor = self.dropout(torch.relu(self.linear(images.flatten(2))))
+        return hidden
 
 
 def turnover_heads(
@@ -171,11 +176,48 @@ def turnover_heads(
     prefix: nn.Module = nn.Identity()
     width, hidden = shape[0], TEXT_HIDDEN
     if len(shape) > 1:
-        prefix = PixelPrefix(math.prod(shape), seed, members)
+        prefix = PixelPrefix(math.prod(shape), PIXELS_HIDDEN, seed, members)
         width = hidden = PIXELS_HIDDEN
     head = MemberHead(
         width, hidden, classes, groups=groups, seed=seed, members=members, masks=masks
     )
+    return MemberModel(prefix, head, leaks=("the output bias",))
+
+
+_MLP = (128, 64)
+_MLP_DROPOUT, _UNIFORM = 0.1, 10
+
+
+def mlp(
+    shape: tuple[int, ...],
+    classes: int,
+    *,
+    members: int,
+    groups: int | None,
+    seed: int,
+    masks: int | None = None,
+) -> MemberModel:
+    """K perceptrons with hidden layers of 128 and 64 units and ordinary dropout of .1, each layer
+    drawn as `nn.Linear` draws its own: uniformly between ± 1/√inputs.
+    """
+    width, hidden = _MLP
+    prefix = PixelPrefix(math.prod(shape), width, seed, members, _MLP_DROPOUT)
+    head = MemberHead(
+        width,
+        hidden,
+        classes,
+        groups=groups,
+        seed=seed,
+        members=members,
+        masks=masks,
+        dropout=_MLP_DROPOUT,
+    )
+    for number, layer in enumerate((prefix.linear, head.linear_in, head.linear_out)):
+        bound = layer.weight.shape[1] ** -0.5
+        with torch.no_grad():
+            for member, generator in enumerate(member_generators(seed, members, _UNIFORM, number)):
+                layer.weight[member].uniform_(-bound, bound, generator=generator)
+                layer.bias[member].uniform_(-bound, bound, generator=generator)
     return MemberModel(prefix, head, leaks=("the output bias",))
 
 

@@ -1,4 +1,4 @@
-"""Options as fields of dataclasses: what `turnover train` and the Train page ask for.
+"""Options as fields of dataclasses: what `turnover train` and the form of a new run ask for.
 
     layers: int | None = option(None, "adapters in the last L layers (default: all)", "L", least=1)
 

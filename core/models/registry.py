@@ -122,6 +122,7 @@ class TrainSettings:
         None,
         "make this share of training labels wrong on purpose (default: digits .05, else 0)",
         "F",
+        label="Share of labels to spoil on purpose, for tests",
         least=0,
         below=1,
     )
@@ -135,7 +136,12 @@ class TrainSettings:
         most=256,
     )
     seed: int = option(
-        0, "seed of masks, initialisation, batches and label noise (default 0)", "S", least=0
+        0,
+        "seed of masks, initialisation, batches and label noise (default 0)",
+        "S",
+        label="Seed",
+        least=0,
+        most=2**31 - 1,
     )
     model: str | None = None
     epochs: int | None = option(

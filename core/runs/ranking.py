@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -30,15 +31,39 @@ TOP = 10
 """How many proponents count as an error's explanation in summary numbers."""
 
 
-def ranking_entries(run: Run, ranked: Ranked, top: int) -> dict[str, Any]:
+def target_entries(run: Run, target: int, meaning: str, top: int) -> dict[str, Any]:
+    """`ranking_entries` of a target whose influences the run keeps.
+
+    Raises:
+        TurnoverError: if this target was not computed.
+    """
+    ranked, common = run.influence.ranked(target, meaning), foreseen(run, target, meaning)
+    return ranking_entries(run, ranked, top, common)
+
+
+def ranking_entries(
+    run: Run, ranked: Ranked, top: int, common: np.ndarray | None = None
+) -> dict[str, Any]:
     """Both ends of a ranking: `proponents` and `opponents` as `training_entries` gives them, and
     `trust`, counts over all of it.
     """
     words = ranking_trust(run, ranked)
     proponents, opponents = (
-        training_entries(run, ranked, indices, words) for indices in ranked.ends(top)
+        training_entries(run, ranked, indices, words, common) for indices in ranked.ends(top)
     )
     return {"trust": trust_counts(words), "proponents": proponents, "opponents": opponents}
+
+
+def foreseen(run: Run, target: int, meaning: str) -> np.ndarray | None:
+    """How much of each training item's influence on a target it has in common with items like it,
+    `(N,)` in nats; None where the run did not keep it, or its estimates have no such part.
+    """
+    with suppress(TurnoverError):
+        estimator = stored_estimator(run)
+        if estimator.directions:
+            common = estimator.foreseen(*run.influence.evidence(target, meaning))
+            return None if common is None else common[0]
+    return None
 
 
 def ranking_trust(run: Run, ranked: Ranked) -> np.ndarray:
@@ -77,18 +102,25 @@ def trust_counts(words: np.ndarray) -> dict[str, int] | None:
 
 
 def training_entries(
-    run: Run, ranked: Ranked, indices: np.ndarray, words: np.ndarray
+    run: Run,
+    ranked: Ranked,
+    indices: np.ndarray,
+    words: np.ndarray,
+    common: np.ndarray | None = None,
 ) -> list[dict[str, Any]]:
     """What is shown of some training items of a ranking.
 
     Args:
         indices: of these items in the ranking's arrays.
         words: `ranking_trust` of the whole ranking.
+        common: what `foreseen` gives.
 
     Returns:
-        For each: position, id, label, influence and std_error in nats, trust word, strength as
-        `strengths` gives it, text or thumbnail path; std_error and trust are None for one member,
-        strength where it is unknown.
+        For each: position, id, label, influence and std_error in nats, `common`, the part of the
+        influence that items like it have as well, the rest being its own, trust word, strength as
+        `strengths` gives it, `mates`, how many training items share a mask with it on average over
+        members, text or thumbnail path; std_error and trust are None for one member, common and
+        strength where they are unknown.
     """
     entries, times = [], strengths(ranked, run.train["label"].to_numpy())
     for index in indices:
@@ -100,8 +132,10 @@ def training_entries(
             "label": run.classes[int(item["label"])],
             "influence": float(ranked.values[index]),
             "std_error": finite(ranked.std_errors[index]),
+            "common": None if common is None else float(common[position]),
             "trust": str(words[index]) or None,
             "strength": finite(times[index]),
+            "mates": float(run.influence.mates[position]),
         }
         entries.append(entry | content_of(run, position))
     return entries

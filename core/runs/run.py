@@ -23,7 +23,7 @@ the weights and influences that it was made with.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -150,15 +150,15 @@ class RunInfluence:
             return Ranked(np.arange(len(values)), values, std_errors)
         return Ranked(np.asarray(self.array(f"{meaning}_instances")[row]), values, std_errors)
 
-    def evidence(self, target: int, meaning: str) -> tuple[np.ndarray, np.ndarray]:
-        """Input of a target's estimates: the members' raw influences `(K, 1, N)` and its
-        coefficients `(1, r)`, as for `Estimator.apply`.
+    def evidence(self, targets: int | Sequence[int], meaning: str) -> tuple[np.ndarray, np.ndarray]:
+        """Input of the estimates of a target, or of the mean of several: the members' raw
+        influences `(K, 1, N)` and the coefficients `(1, r)`, as for `Estimator.apply`.
 
         Raises:
-            TurnoverError: if this target was not computed, or the run did not keep these.
+            TurnoverError: if a target was not computed, or the run did not keep these.
         """
-        meaning, row = self._locate(target, meaning)
-        if self.manifest["layout"] == "top":
+        places = [self._locate(int(target), meaning) for target in np.atleast_1d(targets)]
+        if f"{meaning}_members.npy" not in self.manifest["files"]:
             raise TurnoverError(
                 f"{self.folder}: keeps only the ends of each ranking, so sums over groups are not "
                 f"known; compute fewer targets with `turnover influence --run {self.folder.parent} "
@@ -168,15 +168,21 @@ class RunInfluence:
             raise TurnoverError(
                 f"{self.folder}: from an earlier version that knew no groups; {self.again}"
             )
-        return self.members(meaning, [row]), np.array(self.array(f"{meaning}_shape")[[row]])
+        members = _mean(self.array(f"{name}_members")[:, [row]] for name, row in places)
+        return self._by_item(members), _mean(
+            self.array(f"{name}_shape")[[row]] for name, row in places
+        )
 
     def members(self, meaning: str, rows: list[int]) -> np.ndarray:
         """The members' raw influences `(K, rows, N)` on some targets, by row."""
-        by_mask = np.asarray(self.array(f"{meaning}_members")[:, rows])
+        return self._by_item(np.asarray(self.array(f"{meaning}_members")[:, rows]))
+
+    def _by_item(self, members: np.ndarray) -> np.ndarray:
+        """Values `(K, t, N)` of values as they are kept: by mask, where items share masks."""
         if self.manifest.get("masks") is None:
-            return by_mask
+            return members
         cohorts = self.array("cohorts")
-        return np.stack([values[:, own] for values, own in zip(by_mask, cohorts, strict=True)])
+        return np.stack([values.take(own, 1) for values, own in zip(members, cohorts, strict=True)])
 
     @cached_property
     def mates(self) -> np.ndarray:
@@ -212,6 +218,14 @@ class RunInfluence:
         """
         members = self.array("mean_members")
         return np.asarray(members.mean(0)), spread(members)
+
+
+def _mean(arrays: Iterable[np.ndarray]) -> np.ndarray:
+    """The mean of some arrays, in float64 if there are several; one at a time, to save memory."""
+    count, total = 0, np.empty(0)
+    for count, array in enumerate(arrays, 1):
+        total = np.array(array) if count == 1 else total + array.astype(np.float64)
+    return total if count == 1 else total / count
 
 
 class Run:

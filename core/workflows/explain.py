@@ -129,7 +129,8 @@ class Explainer:
         labels = torch.full((len(inputs),), self.run.classes.index(label), device=self.device)
         targets = Split(inputs, labels)
         if self.estimator.directions and isinstance(self.model, MemberModel):
-            return self._estimated(targets)[0][:, list(instances)], self.estimator.name
+            estimate = self.estimator.apply(*self._evidence(targets))[0]
+            return estimate[:, list(instances)], self.estimator.name
         alone = Estimator(MEDIAN, {}) if self.estimator.directions else self.estimator
         chosen = np.array(instances, np.int64)
         members = influence(self.model, inputs, labels, chosen).values.numpy()
@@ -197,7 +198,10 @@ class Explainer:
         predicted = int(np.argmax(chances))
         meant = predicted if label is None else classes.index(label)
         target = Split(inputs, torch.tensor([meant], device=self.device))
-        estimate, error = self._estimated(target)
+        influences = self._evidence(target)
+        estimate, error = self.estimator.apply(*influences)
+        foreseen = self.estimator.foreseen(*influences)
+        common = None if foreseen is None else foreseen[0]
         ranked = Ranked(np.arange(estimate.shape[-1]), estimate[0], error[0])
         evidence = Evidence(self.run, predicted, chances[predicted], ranked)
         answer = {
@@ -207,11 +211,11 @@ class Explainer:
             "meaning": "prediction" if label is None else "label",
             "label": classes[meant],
             "estimator": self.estimator.name,
-            **ranking_entries(self.run, ranked, top),
+            **ranking_entries(self.run, ranked, top, common),
         }
         if also:
             words = ranking_trust(self.run, ranked)
-            answer["also"] = training_entries(self.run, ranked, np.array(also), words)
+            answer["also"] = training_entries(self.run, ranked, np.array(also), words, common)
         entries = [*answer["proponents"], *answer["opponents"], *answer.get("also", ())]
         for entry in entries:
             entry |= _standing(ranked.values, entry["position"])
@@ -229,15 +233,15 @@ class Explainer:
         (effects,) = part_effects(self.model, self.read, [item], left)
         return cause_facts(reasons.reason(evidence, effects))
 
-    def _estimated(self, targets: Split) -> tuple[np.ndarray, np.ndarray]:
-        """The run's estimates of all training items' influences on some targets, and their errors,
-        each `(targets, N)`.
+    def _evidence(self, targets: Split) -> tuple[np.ndarray, np.ndarray]:
+        """What estimates of all training items' influences on some targets are made of, as for
+        `Estimator.apply`.
         """
         members = influence(
             self.model, targets.inputs, targets.labels, np.arange(len(self.run.train))
         ).values.numpy()
         described = describe_targets(self.model, targets, item_features(self.model, targets.inputs))
-        return self.estimator.apply(members, self.estimator.coefficients_of(described))
+        return members, self.estimator.coefficients_of(described)
 
 
 def _standing(values: np.ndarray, position: int) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from turnover.dashboard.errors.explorer import explorer_of, show_explorer, shown
 from turnover.dashboard.errors.more import show_more
 from turnover.dashboard.errors.try_own import answer_shown, collection_of, try_button
 from turnover.dashboard.shared.notice import no_influence, notice
+from turnover.dashboard.shared.prove import show_proving
 from turnover.dashboard.state import Opened, current_run
 
 
@@ -28,6 +29,7 @@ def explore(opened: Opened) -> None:
         )
         return
     show_explorer(opened, explorer, collection)
+    show_proving(opened.run)
     if item := shown_item(opened, explorer, collection):
         show_more(opened, item, collection)
 

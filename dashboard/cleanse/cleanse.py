@@ -21,7 +21,7 @@ from turnover.dashboard.cleanse.cleanse_view import (
     build_retrained,
     is_of,
 )
-from turnover.dashboard.shared.address import whole_number
+from turnover.dashboard.shared.address import trust_link, whole_number
 from turnover.dashboard.shared.jobs import begin_job, show_jobs
 from turnover.dashboard.shared.jobs_view import jobs_with
 from turnover.dashboard.shared.notice import (
@@ -163,7 +163,6 @@ def scores_figure(plan: Removal) -> go.Figure:
 
 
 _DONE = "cleanse-adopted"
-_TRUST_PAGE = "app_pages/trust.py"
 
 
 def show_plan(
@@ -179,7 +178,7 @@ def show_plan(
     said(plan.summary)
     said(plan.effect)
     quiet(plan.caution)
-    st.page_link(_TRUST_PAGE, label="How far to trust this run")
+    trust_link(run)
     only = f"; the first {LISTED:,} are listed" if len(plan.positions) > LISTED else ""
     heading(
         "What goes",

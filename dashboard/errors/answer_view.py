@@ -191,4 +191,6 @@ def _card(run: Run, entry: dict[str, Any], words: Iterable[str]) -> Card:
         image=base64.b64decode(entry["image"]) if "image" in entry else b"",
         times=entry["strength"],
         doubt=Doubt(**doubt) if doubt else None,
+        common=entry.get("common"),
+        mates=float(entry.get("mates", 0)),
     )

@@ -5,6 +5,7 @@ const FILTERS = ["true", "predicted", "cause", "twin", "search", "sort"];
 const BELOW = ["more", "containing"]; // what is open below the list, by hand in Python's widgets
 const NAMED = ["run", "yours", ...FILTERS, "item", ...BELOW]; // in the address
 const ORDER = "cause"; // that goes without saying
+const ON_ERRORS = ["judge", "prove"]; // decisions on an error, not on a training item
 const WAIT = 120; // milliseconds between two messages on steps
 const GAP = 1000; // in which a component that was taken away may come back
 const mounted = new WeakMap();
@@ -17,8 +18,9 @@ function makeState(root) {
   const S = {
     root, client: `${Date.now()}-${Math.random()}`, path: location.pathname, stamp: "", turn: "",
     place: {}, item: "", index: 0, total: 0, rows: new Map(), rowsName: "", panes: new Map(),
-    flags: new Map(), pending: [], number: 0, card: null, form: null, awaiting: false, moved: false,
-    opened: null, listOpen: false, sent: 0, timer: 0, typing: 0, searched: false, drawn: {},
+    flags: new Map(), proofs: new Map(), pending: [], number: 0, card: null, form: null,
+    awaiting: false, moved: false, opened: null,
+    listOpen: false, sent: 0, timer: 0, typing: 0, searched: false, drawn: {},
   };
 
   // Steps and filters
@@ -84,7 +86,7 @@ function makeState(root) {
     S.pending.push({ number: ++S.number, ...decision });
     S.form = null;
     S.send();
-    if (!["undo", "judge"].includes(decision.kind) && decision.position === S.card) S.settle();
+    if (!["undo", ...ON_ERRORS].includes(decision.kind) && decision.position === S.card) S.settle();
     S.draw();
   };
   S.verdictOf = (id) => {
@@ -97,6 +99,9 @@ function makeState(root) {
     const label = S.verdictOf(pane.id) === number ? null : number;
     S.act({ kind: "judge", position: pane.position, id: pane.id, label });
   };
+  S.prove = (pane) => S.act({ kind: "prove", position: pane.position, id: pane.id });
+  S.isProving = (id) => S.data.proving.includes(id)
+    || S.pending.some((act) => act.kind === "prove" && act.id === id);
   S.dropFocused = () => {
     const card = S.root.querySelector(`.card[data-position="${S.card}"]`);
     if (!card || !S.panes.has(S.item)) return;
@@ -185,7 +190,7 @@ function makeState(root) {
     const verdicts = [...S.rows.values()].map((row) => S.verdictOf(row.id) ?? "");
     S.piece("rows", [S.stamp, S.rowsName, verdicts], () => drawRows(S));
     S.piece("pane", [S.stamp, S.item, pane, S.total, S.form?.position,
-      S.verdictOf(S.item) ?? "", cards.map((card) => decisionOf(S, card.position) ?? 0)],
+      S.verdictOf(S.item) ?? "", S.proofs.get(S.item), S.isProving(S.item), data.proveTime, cards.map((card) => decisionOf(S, card.position) ?? 0)],
     () => (S.total ? drawPane(S) : nothing()));
     S.piece("foot", [data.flagged, data.undo, data.problem, data.lost, data.progress, S.moved,
       S.pending.length, data.run], () => drawFoot(S));
@@ -219,12 +224,13 @@ function adopt(S, data) {
   S.data = data;
   if (data.stamp !== S.stamp) {
     if (S.pending.length) data.problem = "the run has changed meanwhile; look at it again.";
-    for (const known of [S.rows, S.panes, S.flags]) known.clear();
+    for (const known of [S.rows, S.panes, S.flags, S.proofs]) known.clear();
     Object.assign(S, { stamp: data.stamp, rowsName: "", pending: [], drawn: {} });
   }
   for (const pane of data.panes) S.panes.set(pane.id, pane);
   while (S.panes.size > 200) S.panes.delete(S.panes.keys().next().value);
   if (data.client === S.client) S.pending = S.pending.filter((act) => act.number > data.done);
+  for (const id of data.near) S.proofs.set(id, data.proofs[id]);
   for (const id of data.near)
     for (const { position } of [...(S.panes.get(id)?.teachers ?? []), ...(S.panes.get(id)?.opponents ?? [])])
       if (data.flags[position]) S.flags.set(position, data.flags[position]);

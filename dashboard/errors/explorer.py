@@ -34,14 +34,16 @@ from turnover.dashboard.errors.list_view import (
 )
 from turnover.dashboard.errors.message_view import Act, Message, read_message
 from turnover.dashboard.errors.own_view import OWN, Collection
-from turnover.dashboard.errors.pane_view import decisions, own_pane, pane
+from turnover.dashboard.errors.pane_view import decisions, own_pane, pane, proof_facts
 from turnover.dashboard.shared.flag_form import current_flags, flags_of
+from turnover.dashboard.shared.prove import begin_proof, errors_of, proving, seconds_words
 from turnover.dashboard.state import PLACE, Opened
 from turnover.errors import TurnoverError, counted
 from turnover.explain.explanation import ErrorItem
 from turnover.explain.words import visible
 from turnover.flags import CLEARED, Flags
 from turnover.flags.judgements import VERDICTS, judge, judgements
+from turnover.runs.proofs import read_proofs
 from turnover.runs.run import Run
 
 HERE = Path(__file__).parent
@@ -190,13 +192,21 @@ def receive(opened: Opened) -> None:
     message = read_message(st.session_state[KEY].get("message"), run.classes, sizes)
     if message and message.stamp == stamp_of(opened):
         before = explorer.place
-        hear(explorer, message, flags_of(run), run.classes)
+        hear(explorer, message, flags_of(run), run.classes, partial(begin_proof, run))
         if (before.more, before.containing) != (explorer.place.more, explorer.place.containing):
             open_more(explorer.place)
 
 
-def hear(explorer: Explorer, message: Message, flags: Flags, classes: Sequence[str]) -> None:
-    """Go where a message is, and store its decisions that are new, each once."""
+def hear(
+    explorer: Explorer,
+    message: Message,
+    flags: Flags,
+    classes: Sequence[str],
+    prove: Callable[[int], str],
+) -> None:
+    """Go where a message is, and store its decisions that are new, each once; `prove` begins to
+    prove the cause of an error, and returns why it cannot.
+    """
     if message.client != explorer.client:
         explorer.client, explorer.done, explorer.steps = message.client, 0, []
     place = place_of(message.place, classes)
@@ -206,7 +216,12 @@ def hear(explorer: Explorer, message: Message, flags: Flags, classes: Sequence[s
     explorer.place, explorer.heard = place, message
     new = [act for act in message.acts if act.number > explorer.done]
     if new:
-        said = [decide(flags, act, classes, explorer.steps) for act in new]
+        said = [
+            prove(act.position)
+            if act.kind == "prove"
+            else decide(flags, act, classes, explorer.steps)
+            for act in new
+        ]
         explorer.problem = next(filter(None, said), "")
         explorer.done = new[-1].number
 
@@ -281,6 +296,9 @@ def _data(opened: Opened, explorer: Explorer, collection: Collection) -> dict[st
         "near": list(panes),
         "more": len(panes) < len(near),
         "flags": decisions(flags, panes.values()),
+        "proofs": proof_facts(read_proofs(run)[0], near, opened.causes),
+        "proving": [id for id in panes if id in errors_of(proving(run))],
+        "proveTime": seconds_words(run),
         "flagged": len(flags),
         "judged": _judged(run, [matching[place] for place in rows]),
         "client": explorer.client,

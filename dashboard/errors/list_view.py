@@ -18,7 +18,7 @@ from turnover.explain.words import snippet, visible
 
 CAUSE, CLEAREST, CONFIDENT, POSITION = "cause", "clearest", "confident", "position"
 SORTS = {
-    CAUSE: "By cause",
+    CAUSE: "Grouped",
     CLEAREST: "Clearest first",
     CONFIDENT: "Most confident first",
     POSITION: "As in the data",

@@ -24,11 +24,12 @@ class _Sent(BaseModel):
 
 class Act(_Sent):
     """One decision: its number in this tab, what, on which training item, with which class (its
-    number) and why; or a judgement on a validation item, with the number of a verdict.
+    number) and why; or a judgement on a validation item, with the number of a verdict, or the wish
+    to prove its cause.
     """
 
     number: Count
-    kind: Literal["drop", "relabel", "keep", "clear", "undo", "judge"]
+    kind: Literal["drop", "relabel", "keep", "clear", "undo", "judge", "prove"]
     position: Count = 0
     label: Count | None = None
     note: Annotated[str, Field(max_length=2 * MAX_NOTE)] = ""
@@ -63,7 +64,7 @@ def read_message(raw: Any, classes: Sequence[str], sizes: tuple[int, int]) -> Me
     except ValidationError:
         return None
     fitting = all(
-        act.position < sizes[act.kind == "judge"]
+        act.position < sizes[act.kind in ("judge", "prove")]
         and (act.label or 0) < len(VERDICTS if act.kind == "judge" else classes)
         for act in message.acts
     )

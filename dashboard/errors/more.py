@@ -16,7 +16,7 @@ from turnover.dashboard.errors.markdown_view import issue_markdown, item_link
 from turnover.dashboard.errors.own_view import Collection
 from turnover.dashboard.errors.regions import show_regions
 from turnover.dashboard.errors.worker import ask, when_ready
-from turnover.dashboard.shared.address import TRUST_PAGE
+from turnover.dashboard.shared.address import trust_link
 from turnover.dashboard.shared.cards import card_controls, sides
 from turnover.dashboard.shared.flag_form import current_flags, flag_problem
 from turnover.dashboard.shared.groups import show_groups
@@ -24,6 +24,7 @@ from turnover.dashboard.shared.notice import problem, quiet, said
 from turnover.dashboard.state import Opened, worker_of
 from turnover.errors import TurnoverError
 from turnover.explain.explanation import ErrorItem, Explanation, explain_error
+from turnover.runs.proofs import proofs_of, read_proofs
 from turnover.runs.run import PREDICTION, TRUTH
 
 _ANSWER = "more-answer"
@@ -110,7 +111,7 @@ def _sides(opened: Opened, explain: Callable[[], Explanation]) -> None:
     said(explanation.sentence)
     quiet(explanation.units, explanation.yardstick)
     if explanation.advice:
-        st.page_link(TRUST_PAGE, label="How far to trust this run")
+        trust_link(run)
     flag_problem()
     sides(explanation, flags, lambda card: card_controls(run, card, flags.get(card.position)))
 
@@ -158,9 +159,10 @@ def _markdown(opened: Opened, item: ErrorItem, token: str, answer: Answer | None
     if not cause:
         raise TurnoverError(opened.influence_problem)
     explanation = answer.explanation if answer else _explained(opened, item)
+    proofs = () if answer else proofs_of(read_proofs(run)[0], item.position)
     link = item_link(st.context.url or "", run.name, item.id, token)
     st.code(
-        issue_markdown(run.name, item, cause.sentence, explanation, link),
+        issue_markdown(run.name, item, cause.sentence, explanation, link, proofs),
         language=None,
         wrap_lines=True,
         height=320,

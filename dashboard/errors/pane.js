@@ -67,7 +67,20 @@ function errorBlock(S, pane, row) {
     el("p", { class: pane.problem ? "problem" : "warning", role: "alert", "data-turnover": "warning" }, words));
   const shown = pane?.problem ? "" : content(item, alt);
   const body = el("div", { class: "error-body" }, shown, facts, wrong);
-  return el("div", { class: "error", "data-turnover": "error", "data-id": item.id }, body, why);
+  const reason = why && pane.cause && !pane.own ? el("div", { class: "reason" }, why, proofBlock(S, pane)) : why;
+  return el("div", { class: "error", "data-turnover": "error", "data-id": item.id }, body, reason);
+}
+
+// What retraining without the named training items showed; or the button that tries it.
+function proofBlock(S, pane) {
+  const proof = S.proofs.get(pane.id)?.why;
+  if (proof) return el("p", { class: `proof ${proof.verdict.replace(" ", "-")}`,
+    "data-turnover": "proof", title: proof.hover }, proof.words);
+  const busy = S.isProving(pane.id);
+  const time = S.data.proveTime ? ` (${S.data.proveTime})` : "";
+  return button(busy ? "Retraining …" : `Prove it${time}`, "prove", () => S.prove(pane),
+    { class: "prove", disabled: busy,
+      title: "Trains again without what Why names, and without as many random ones" });
 }
 
 // Whose mistake it is, as people see it; the same key or button again takes it back.
@@ -95,7 +108,7 @@ function strength(card, side) {
 }
 
 function decisionOf(S, position) {
-  const waiting = S.pending.filter((act) => act.position === position && act.kind !== "judge").at(-1);
+  const waiting = S.pending.filter((act) => act.position === position && !ON_ERRORS.includes(act.kind)).at(-1);
   if (waiting) return { ...waiting, action: waiting.kind, saving: true,
     label: S.data.classes[waiting.label] };
   return S.flags.get(position);
@@ -113,12 +126,15 @@ function decisionChip(decision) {
 function cardBlock(S, card, side) {
   const decision = decisionOf(S, card.position);
   const focused = S.card === card.position;
+  const verdict = S.proofs.get(S.item)?.items[card.position];
   return el(
     "li",
     { class: `card ${focused ? "focused" : ""}`, "data-turnover": side === "for" ? "teacher" : "opponent",
       "data-position": card.position, "data-id": card.id, "aria-current": focused ? "true" : null,
       onclick: () => S.focusCard(card.position), onfocusin: () => S.focusCard(card.position) },
-    el("div", { class: "line" }, chip(card.label), doubtChip(card.doubt), strength(card, side)),
+    el("div", { class: "line" }, chip(card.label), doubtChip(card.doubt), strength(card, side),
+      verdict ? el("span", { class: "chip verdict", title: "By retraining without it and others" },
+        verdict) : ""),
     content(card, `training image labelled ${card.label}`),
     el("div", { class: "foot" },
       decisionChip(decision),

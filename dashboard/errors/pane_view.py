@@ -6,7 +6,7 @@ of the same class does to this error. Nats, standard errors and trust words are 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from turnover.dashboard.errors.list_view import data_url
@@ -16,11 +16,12 @@ from turnover.errors import TurnoverError, counted
 from turnover.explain.causes import Causes
 from turnover.explain.doubt import Doubt
 from turnover.explain.explanation import Card, ErrorItem, Explanation, explain_error
-from turnover.explain.html import signed
+from turnover.explain.html import parts_words, signed
 from turnover.explain.parts import patches
 from turnover.explain.reasons import CLASS, CUE, LABEL, TEACHERS, Cause
 from turnover.explain.words import MarkedText, mark, run_pieces, visible
 from turnover.flags import Flag
+from turnover.runs.proofs import Proof, proofs_of, verdicts
 from turnover.runs.run import PREDICTION, Run
 
 TOP = 5
@@ -86,7 +87,7 @@ def _told(run: Run, item: ErrorItem, cause: Cause, explanation: Explanation) -> 
     """Why, and the training items on both sides."""
     why, reason = why_words(run, item, cause), cause.sentence
     if explanation.advice and cause.kind not in (CUE, LABEL):
-        why = "Too noisy to tell: no item stands out."
+        why = "Too noisy to tell."
         reason = f"{explanation.certainty} {explanation.advice} Groups may tell more."
     return {
         "why": why,
@@ -120,23 +121,22 @@ def _boxes(image: bytes, regions: Iterable[int]) -> list[list[float]]:
 
 def why_words(run: Run, item: ErrorItem, cause: Cause) -> str:
     """Why the model got an error wrong, in few words; `Cause.sentence` has the evidence."""
-    predicted, what = visible(item.predicted), "image" if run.kind == "image" else "text"
     if cause.kind == CUE:
         name = f"“{' '.join(cause.words)}”" if cause.words else "The outlined region"
         return (
-            f"{name} taught this: without it, “{predicted}” "
+            f"{name} taught this: without it, “{visible(item.predicted)}” "
             f"{item.probability:.0%} → {cause.without or 0:.0%}."
         )
     if cause.kind == LABEL and cause.doubt:
-        return f"Label in doubt: items like it are “{visible(cause.doubt.label)}”."
+        return f"Label in doubt: probably “{visible(cause.doubt.label)}”."
     if cause.kind == TEACHERS:
-        doubted = counted(len(cause.teachers), f"training {what}")
+        doubted = counted(len(cause.teachers), "image" if run.kind == "image" else "text")
         return f"{doubted} with doubtful labels taught this."
     if cause.kind == CLASS:
-        return f"No single {what}: most “{predicted}” ones count alike."
+        return "The whole class taught this."
     if not cause.group:
         return cause.sentence
-    return "No clear cause in its teachers or labels."
+    return "No clear cause."
 
 
 def times_words(times: float | None) -> str:
@@ -149,6 +149,7 @@ def _card(run: Run, card: Card) -> dict[str, Any]:
     in per cent.
     """
     error = "" if card.std_error is None else f" ± {card.std_error:.3f}"
+    nats = f"{signed(card.influence, 3)}{error} nats{', ' * bool(card.trust)}{card.trust}"
     return {
         "position": card.position,
         "id": card.id,
@@ -160,7 +161,7 @@ def _card(run: Run, card: Card) -> dict[str, Any]:
         "tick": round(min(100, 100 * card.share / card.times), 1) if card.times else 0,
         "uncertain": card.uncertain,
         "doubt": _doubt(run, card.doubt),
-        "hover": f"{signed(card.influence, 3)}{error} nats{', ' * bool(card.trust)}{card.trust}",
+        "hover": "\n".join(filter(None, (nats, parts_words(card)))),
     }
 
 
@@ -204,3 +205,24 @@ def decisions(flags: dict[int, Flag], panes: Iterable[dict[str, Any]]) -> dict[s
         for position, flag in flags.items()
         if position in shown
     }
+
+
+def proof_facts(
+    proofs: Sequence[Proof], items: Iterable[ErrorItem], causes: Causes | None
+) -> dict[str, dict[str, Any]]:
+    """What retraining showed of some errors, by id: of why, and of training items by position."""
+    shown = {}
+    for item in items:
+        own = proofs_of(proofs, item.position)
+        sentence = causes.by_error[item.position].sentence if causes and own else ""
+        why = next((proof for proof in own if sentence and proof.why == sentence), None)
+        shown[item.id] = {
+            "why": why
+            and {
+                "verdict": why.verdict,
+                "words": visible(why.words(item.predicted)),
+                "hover": why.numbers,
+            },
+            "items": {str(position): verdict for position, verdict in verdicts(own).items()},
+        }
+    return {id: facts for id, facts in shown.items() if facts["items"]}

@@ -1,11 +1,10 @@
 """The training curves of a run (Figure 2 of the paper), also of a run in training, and their leaks.
 
-Four losses per epoch: masked (training items under their own masks), flipped (under their flipped
-masks), unowned (validation items, each under the mask that its own id gives: a new one, or one that
-training items share) and validation (full network). Flipped and unowned are losses of half networks
-on items that they never saw: a flipped loss below the unowned loss shows that items leak through
-shared weights; `leaks` finds the epochs where it is lower by more than two standard errors. An
-item's gap at an epoch is its flipped minus its masked loss, in nats.
+Four losses per epoch, in nats: masked (training items under their own masks: learned), flipped
+(under their flipped masks: not learned), unowned (validation items, each under the mask that its
+own id gives: new items) and validation (full network). Flipped and unowned are losses of half
+networks on items that they never saw: a flipped loss below the unowned loss shows that items leak
+through shared weights; `leaks` finds the epochs where it is lower by more than two standard errors.
 """
 
 from __future__ import annotations
@@ -15,20 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from turnover.explain.words import snippet
 from turnover.runs.partial import Partial
 from turnover.runs.run import Run
 
 HOW_TO_READ = (
-    "Every training item has a fixed dropout mask, of its own or shared with others. Under its "
-    "own mask works the half of the network that learned the item: the masked loss falls. Under "
-    "the flipped mask works the other half, which never saw it: the flipped loss is that of an "
-    "item not learned. The shaded gap between the two is the mean influence of the training items "
-    "on themselves. The fair comparison is unowned: validation items, each under the mask that "
-    "its own id gives, which are also half networks on unseen items. Flipped well below unowned "
-    "means that items leak through shared weights. Flipped well above means that the training "
-    "items are harder than the validation items, as with wrong labels among them. Validation is "
-    "the full network without masks, the one that predicts."
+    "Half of every network learned a training item, the other half did not: the gap between the "
+    "two lines is what learning it changed. New items are validation items, seen by half a network "
+    "alike; items not learned should be about as hard. Validation is the whole network, the one "
+    "that predicts."
 )
 _ERRORS = 2.0
 """Standard errors by which the flipped loss must lie below the unowned loss to count as a leak."""
@@ -36,7 +29,7 @@ _ERRORS = 2.0
 
 @dataclass(frozen=True)
 class Series:
-    """One line of the figure: its column, name and description."""
+    """One line of the figure: its column, name, and what it is for those who know the terms."""
 
     column: str
     name: str
@@ -46,92 +39,58 @@ class Series:
 
 @dataclass(frozen=True)
 class Curves:
-    """The view of the Curves page; `kept` is the epoch whose weights the run keeps, None in
-    training.
-
-    Losses and accuracy are those of the kept epoch, else of the last one; the plain twin's accuracy
-    is None if there is no trained twin.
+    """The curves on the Runs page; `kept` is the epoch whose weights the run keeps, None in
+    training. The accuracy is that of the kept epoch, else of the last one.
     """
 
     epochs: tuple[int, ...]
     series: tuple[Series, ...]
     kept: int | None
-    table: pd.DataFrame
     alt: str
-    validation_accuracy: float
-    plain_accuracy: float | None
-    flipped: float
-    unowned: float
+    accuracy: str
 
 
 _LINES = (
-    ("masked", "Masked", "training items under their own mask"),
-    ("flipped", "Flipped", "training items under the flipped mask"),
-    ("unowned", "Unowned", "validation items under the masks of their ids"),
-    ("validation", "Validation", "validation items, full network"),
+    ("masked", "Learned", "masked: training items under their own masks"),
+    ("flipped", "Not learned", "flipped: training items under the flipped masks"),
+    ("unowned", "New items", "unowned: validation items under the masks of their ids"),
+    ("validation", "Validation", "validation items, the whole network"),
 )
 
 
 def build_curves(run: Run) -> Curves:
     """The curves of a run."""
     results = run.manifest["results"]
-    return _built(
-        run.curves,
-        int(results["kept_epoch"]),
-        float(results["validation_accuracy"]),
-        results["plain_accuracy"],
-    )
+    plain = results["plain_accuracy"]
+    ordinary = "" if plain is None else f"; ordinary training: {plain:.1%}"
+    accuracy = f"{results['validation_accuracy']:.1%} right on the validation items{ordinary}."
+    return _built(run.curves, int(results["kept_epoch"]), accuracy)
 
 
 def build_partial(partial: Partial) -> Curves | None:
     """The curves so far of a run in training; None before the end of the first epoch."""
     if partial.curves.empty:
         return None
-    return _built(partial.curves, None, float(partial.curves["accuracy"].iloc[-1]), None)
+    accuracy = f"{partial.curves['accuracy'].iloc[-1]:.1%} right on the validation items so far."
+    return _built(partial.curves, None, accuracy)
 
 
-def _built(
-    table: pd.DataFrame, kept: int | None, accuracy: float, plain_accuracy: float | None
-) -> Curves:
+def _built(table: pd.DataFrame, kept: int | None, accuracy: str) -> Curves:
     series = tuple(
         Series(column, name, what, tuple(float(value) for value in table[column]))
         for column, name, what in _LINES
     )
-    last = {line.name: line.values[(kept or len(table)) - 1] for line in series}
     where = f"at the kept epoch {kept}" if kept else "at the last epoch so far"
     alt = f"Losses per epoch over {len(table)} epochs; {where}: " + ", ".join(
-        f"{name.lower()} {value:.2f}" for name, value in last.items()
+        f"{line.name.lower()} {line.values[(kept or len(table)) - 1]:.2f}" for line in series
     )
-    return Curves(
-        epochs=tuple(int(epoch) for epoch in table["epoch"]),
-        series=series,
-        kept=kept,
-        table=_table(table, kept),
-        alt=alt,
-        validation_accuracy=accuracy,
-        plain_accuracy=plain_accuracy,
-        flipped=last["Flipped"],
-        unowned=last["Unowned"],
-    )
-
-
-def _table(curves: pd.DataFrame, kept: int | None) -> pd.DataFrame:
-    """The numbers of the figure as a table."""
-    shown = pd.DataFrame({"Epoch": curves["epoch"].astype(int)})
-    for column, name, _ in _LINES:
-        shown[name] = curves[column].astype(float)
-    shown["Accuracy"] = curves["accuracy"].astype(float)
-    return (
-        shown
-        if kept is None
-        else shown.assign(Kept=["kept" if epoch == kept else "" for epoch in shown["Epoch"]])
-    )
+    return Curves(tuple(int(epoch) for epoch in table["epoch"]), series, kept, alt, accuracy)
 
 
 def training_sentence(partial: Partial, now: float) -> str:
     """The progress of a training; `now` in seconds since 1970."""
     if partial.curves.empty:
-        return "Training has begun; the curves appear here after the first epoch."
+        return "The curves appear here after the first epoch."
     ago = max(0.0, now - partial.changed)
     when = (
         f"{ago:.0f} s"
@@ -143,12 +102,9 @@ def training_sentence(partial: Partial, now: float) -> str:
     stage = (
         f"Epoch {len(partial.curves)} of at most {partial.most}"
         if not partial.twin
-        else f"Trained; its plain twin is at epoch {partial.twin}"
+        else f"Trained; ordinary training, to compare with, is at epoch {partial.twin}"
     )
-    return (
-        f"{stage}; it ended {when} ago. If the training was stopped, the same command goes on "
-        "with it."
-    )
+    return f"{stage}; it ended {when} ago."
 
 
 @dataclass(frozen=True)
@@ -202,57 +158,7 @@ def leak_sentence(epochs: tuple[Leak, ...], shared: list[str]) -> str:
         else ""
     )
     return (
-        f"At {where}, the flipped loss lies below the unowned loss by {worst.below:.3f} ± "
-        f"{worst.error:.3f} nats. Halves of the network that should never have seen an item know "
-        f"something of it, so influences come out too small.{known}"
-    )
-
-
-# Gaps at an epoch
-
-MOST = 10
-_TEXT = 160
-
-
-@dataclass(frozen=True)
-class Gap:
-    """A training item and its two losses (nats) at an epoch."""
-
-    id: str
-    label: str
-    injected: str
-    text: str
-    image: bytes
-    masked: float
-    flipped: float
-
-    @property
-    def value(self) -> float:
-        """Flipped minus masked loss: the item's self-influence at that epoch."""
-        return self.flipped - self.masked
-
-
-def largest_gaps(run: Run, epoch: int) -> tuple[Gap, ...]:
-    """The items with the largest flipped − masked loss after `epoch` (from 1), largest first."""
-    masked, flipped = (np.asarray(losses) for losses in run.array("item_losses")[:, epoch - 1])
-    order = np.argsort(-(flipped - masked), kind="stable")[:MOST]
-    return tuple(
-        _gap(run, int(position), float(masked[position]), float(flipped[position]))
-        for position in order
-    )
-
-
-def _gap(run: Run, position: int, masked: float, flipped: float) -> Gap:
-    row = run.item("train", position)
-    text, image = (
-        (snippet(str(row["text"]), _TEXT), b"") if run.kind == "text" else ("", bytes(row["image"]))
-    )
-    return Gap(
-        str(row["id"]),
-        run.classes[int(row["label"])],
-        str(row["planted"]),
-        text,
-        image,
-        masked,
-        flipped,
+        f"At {where}, items that were not learned are easier than new ones, by a loss of "
+        f"{worst.below:.3f} ± {worst.error:.3f}. Halves of the network that should never have seen "
+        f"an item know something of it, so influences come out too small.{known}"
     )

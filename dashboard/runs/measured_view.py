@@ -1,6 +1,6 @@
-"""The view of one measure of a run (`turnover evaluate`): quality against seconds per method.
+"""The view of one measure of a run (`turnover evaluate`): each method's quality, and its seconds.
 
-Each method is a point, numbered from the best. The ceiling is the highest reachable value: for a
+The ceiling is the highest reachable value: for a
 rank correlation with measured losses, the square root of their reliability.
 """
 
@@ -31,34 +31,24 @@ _MAIN = {"lds": LDS, "loo": TARGETS, "injected": AUC, "agreement": SPEARMAN}
 _CHANCE = {LDS: 0.0, TARGETS: 0.0, SPEARMAN: 0.0, AUC: 0.5, RANK: 0.5}
 """The value of a random ranking, by figure."""
 
-_SHORTEST = 0.001
 _LOW = (RANK,)
 """Figures for which lower is better."""
 
-OURS, BASELINE = "turn-over", "other method"
+OURS, BASELINE = "turn-over dropout", "other methods"
 
 
 @dataclass(frozen=True)
 class Point:
-    """A method in the plot: its number, best first; its value with the 95 % interval; its seconds
-    of training and of estimating.
-
-    `x` is the sum of the seconds, at least a millisecond because the axis is logarithmic.
+    """A method in the plot: its name, `OURS` or `BASELINE`, whether pages show its estimates, and
+    its value with the 95 % interval.
     """
 
-    number: int
     method: str
     kind: str
     shown: bool
     value: float
     low: float | None
     high: float | None
-    training: float
-    estimating: float
-
-    @property
-    def x(self) -> float:
-        return max(_SHORTEST, self.training + self.estimating)
 
 
 @dataclass(frozen=True)
@@ -75,7 +65,6 @@ class Measured:
         setting: the settings of the measurement, in a line.
         alt: the plot in words.
         stale: what has changed since the measurement, or "".
-        command: the command that measures again.
     """
 
     name: str
@@ -89,7 +78,6 @@ class Measured:
     setting: str
     alt: str
     stale: str
-    command: str
 
 
 def in_order(results: Sequence[Result]) -> list[Result]:
@@ -98,8 +86,8 @@ def in_order(results: Sequence[Result]) -> list[Result]:
     return sorted(results, key=lambda result: (ranks.get(result.measure, len(ranks)), result.name))
 
 
-def build_measured(result: Result, folder: str) -> Measured:
-    """The view of one result of the run in `folder`."""
+def build_measured(result: Result) -> Measured:
+    """The view of one result."""
     figures = list(dict.fromkeys(name for row in result.rows for name in row.figures))
     wanted = _MAIN.get(result.measure, "")
     figure = wanted if wanted in figures or not figures else figures[0]
@@ -107,8 +95,7 @@ def build_measured(result: Result, folder: str) -> Measured:
         (row for row in result.rows if figure in row.figures),
         key=lambda row: row.figures[figure].value * (1 if figure in _LOW else -1),
     )
-    points = tuple(_point(number, row, figure) for number, row in enumerate(known, start=1))
-    masked = " --masked" if result.name.endswith("-masked") else ""
+    points = tuple(_point(row, figure) for row in known)
     ceiling = _ceiling(result, figure)
     question = MEASURES.get(result.measure, result.measure.replace("-", " "))
     return Measured(
@@ -119,31 +106,17 @@ def build_measured(result: Result, folder: str) -> Measured:
         points=points,
         ceiling=ceiling,
         chance=_CHANCE.get(figure),
-        table=_table(
-            [*known, *(row for row in result.rows if figure not in row.figures)],
-            figures,
-            len(known),
-        ),
+        table=_table([*known, *(row for row in result.rows if row not in known)], figures),
         setting=f"Measured with {setting(result.facts)}.",
         alt=_alt(figure, points, ceiling),
         stale=result.stale,
-        command=f"turnover evaluate --run {folder} --measure {result.measure}{masked}",
     )
 
 
-def _point(number: int, row: ResultRow, figure: str) -> Point:
+def _point(row: ResultRow, figure: str) -> Point:
     estimate, kind = row.figures[figure], OURS if TURNOVER in row.method else BASELINE
-    return Point(
-        number,
-        row.method,
-        kind,
-        row.method.endswith(AS_SHOWN),
-        estimate.value,
-        estimate.low,
-        estimate.high,
-        row.train_seconds,
-        row.estimate_seconds,
-    )
+    shown = row.method.endswith(AS_SHOWN)
+    return Point(row.method, kind, shown, estimate.value, estimate.low, estimate.high)
 
 
 def _ceiling(result: Result, figure: str) -> float | None:
@@ -161,14 +134,9 @@ def _fraction(result: Result, name: str) -> float | None:
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
 
 
-def _table(rows: list[ResultRow], figures: list[str], numbered: int) -> pd.DataFrame:
+def _table(rows: list[ResultRow], figures: list[str]) -> pd.DataFrame:
     """A table of methods: figures, with bounds where there is an interval, seconds and notes."""
-    shown = pd.DataFrame(
-        {
-            "No.": [number if number <= numbered else None for number in range(1, len(rows) + 1)],
-            "Method": [row.method for row in rows],
-        }
-    )
+    shown = pd.DataFrame({"Method": [row.method for row in rows]})
     for name in figures:
         values = [row.figures.get(name) for row in rows]
         shown[name] = [None if value is None else value.value for value in values]
@@ -187,9 +155,7 @@ def _alt(figure: str, points: tuple[Point, ...], ceiling: float | None) -> str:
     if not points:
         return "No method gave a number."
     best, shown = points[0], next((point for point in points if point.shown), None)
-    words = (
-        f"{figure} against seconds for {len(points)} methods; best: {best.method}, {best.value:.2f}"
-    )
+    words = f"{figure} of {len(points)} methods; best: {best.method}, {best.value:.2f}"
     if shown is not None and shown is not best:
-        words += f"; what pages show: {shown.value:.2f}, number {shown.number}"
+        words += f"; what pages show: {shown.value:.2f}"
     return words + ("" if ceiling is None else f"; the most that can be reached: {ceiling:.2f}")

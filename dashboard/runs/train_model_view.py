@@ -1,4 +1,4 @@
-"""The model fields of the Train page: the options of its family, their errors, and what is sent.
+"""The model fields of a new run: the options of its family, their errors, and what is sent.
 
 A form's options are a flat dictionary by name, of the settings and of the model's family
 (`turnover.models.options`). `cleaned` keeps what is chosen; `problems` and `notes` check it without

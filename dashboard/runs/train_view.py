@@ -1,4 +1,4 @@
-"""The view model of the Train page: a training request, its checks, and the steps of its job.
+"""The view model of a new run: a training request, its checks, and the steps of its job.
 
 A `TrainingRequest` holds the values of the form. `problem_of` checks it as far as possible without
 reading the data; `arguments` and `steps` turn it into commands of `turnover`; `build_report` shows
@@ -31,8 +31,8 @@ from turnover.dashboard.shared.own_data_view import (
     title_of,
 )
 from turnover.data.sources import SOURCES
-from turnover.data.tables import OwnData, is_own
-from turnover.errors import TurnoverError, counted
+from turnover.data.tables import FILES, HUB, OwnData, is_own
+from turnover.errors import TurnoverError
 from turnover.models.family import Family
 from turnover.models.names import ALLOW
 from turnover.models.options import KINDS
@@ -50,19 +50,23 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 @dataclass(frozen=True)
 class TrainingRequest:
-    """The values of the form; None and "" mean the defaults of the data set or the model. `model`
-    is a value of `--model`, `noise` is in percent; `own` applies if `data` is files or a hub data
-    set; `options` are cleaned ones (`turnover.dashboard.runs.train_model_view`).
+    """The values of the form; "" means the default of the data set or the model. `model` is a value
+    of `--model`; `own` applies if `data` is files or a hub data set; `options` are cleaned ones
+    (`turnover.dashboard.runs.train_model_view`).
     """
 
     data: str
     model: str
     name: str
     path: str = ""
-    noise: float | None = None
-    seed: int = 0
     own: OwnData | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def named(self) -> bool:
+        """Whether the data are named at all."""
+        own = self.own or OwnData()
+        return bool(own.train) if self.data == FILES else self.data != HUB
 
     @property
     def title(self) -> str:
@@ -88,8 +92,6 @@ class TrainingRequest:
         return TrainSettings.of(
             self.data,
             own=self.own,
-            label_noise=None if self.noise is None else self.noise / 100,
-            seed=self.seed,
             model=self.model or None,
             source=_UNREAD,
             **self.options,
@@ -104,19 +106,25 @@ class TrainingRequest:
 
 @dataclass(frozen=True)
 class Report:
-    """The result of a check: a sentence, remarks on the data, whether the training resumes an
-    earlier one, and the classes as a table.
+    """The result of a check: the kind of the data, a sentence, remarks, and the classes as a
+    table.
     """
 
+    kind: str
     sentence: str
     lines: tuple[str, ...]
-    resumes: str
     table: pd.DataFrame
 
 
 def kind_of(data: str) -> str:
     """`text` or `image`; "" for a user's own data, which must be read first."""
     return "" if is_own(data) else SOURCES[data].kind
+
+
+def is_remote(request: TrainingRequest) -> bool:
+    """Whether looking at the data may download them."""
+    source = SOURCES.get(request.data)
+    return request.data.startswith(HUB) or bool(source and source.hub and not request.path)
 
 
 def free_name(data: str, runs: Path, own_data: OwnData | None = None) -> str:
@@ -127,34 +135,44 @@ def free_name(data: str, runs: Path, own_data: OwnData | None = None) -> str:
     return f"{name}-{number}"
 
 
-def usual_values(data: str, model: str, options: Mapping[str, Any]) -> dict[str, str]:
-    """The values that empty fields stand for, as far as known before the data are read."""
-    request = TrainingRequest(data, model, "x", options=options)
-    family, kinds = request.family, (kind_of(data),) if kind_of(data) else KINDS
+def usual_values(
+    data: str, model: str, options: Mapping[str, Any], kind: str = ""
+) -> dict[str, str]:
+    """The values that empty fields stand for, for data of a kind, as far as that is known."""
+    request, kind = TrainingRequest(data, model, "x", options=options), kind or kind_of(data)
+    family, kinds = request.family, (kind,) if kind else KINDS
     first, *others = (source_of(data, kind) for kind in kinds if kind in family.kinds)
     members = [f"{1 if family.deep else source.members}" for source in (first, *others)]
     return {
         "members": members[0] if len({*members}) == 1 else f"{members[0]}, images {members[1]}",
         "epochs": f"{(family.recipe or first.recipe).epochs}",
-        "noise": f"{100 * first.label_noise:g}",
+        "label_noise": f"{first.label_noise:g}",
     }
 
 
-def problem_of(request: TrainingRequest, runs: Path) -> str:
-    """What is wrong with a request, in a line; "" if nothing is, short of reading the data."""
-    if wrong := module_problem(request.model):
-        return wrong
-    if not _NAME.fullmatch(request.name) or request.name.endswith(".partial"):
+def name_problem(name: str, runs: Path) -> str:
+    """What is wrong with the name of a run, in a line; "" if nothing is."""
+    if not _NAME.fullmatch(name) or name.endswith(".partial"):
         return (
             "A run's name has letters, digits, dots, dashes and underscores, begins with a letter "
             "or a digit, and has at most 80 characters."
         )
-    if (runs / request.name).exists():
-        return f"There is a run named {request.name} already; choose another name."
+    if (runs / name).exists():
+        return f"There is a run named {name} already; choose another name."
+    return ""
+
+
+def data_problem(request: TrainingRequest) -> str:
+    """What is wrong with the data, in a line, short of reading them; "" if nothing is."""
+    if is_own(request.data):
+        return own_problem(request.data, request.own or OwnData())
+    return _path_problem(request)
+
+
+def problem_of(request: TrainingRequest, runs: Path) -> str:
+    """What is wrong with a request, in a line; "" if nothing is, short of reading the data."""
     if wrong := (
-        own_problem(request.data, request.own or OwnData())
-        if is_own(request.data)
-        else _path_problem(request)
+        module_problem(request.model) or name_problem(request.name, runs) or data_problem(request)
     ):
         return wrong
     if marked := problems(request.model, request.options, kind_of(request.data)):
@@ -181,8 +199,6 @@ def arguments(request: TrainingRequest, runs: Path) -> list[str]:
         **data_options(request.data, request.path, request.own),
         "--model": request.model,
         **sent(request.options, (*fields_of(request.model, ""), *SHARED)),
-        "--label-noise": None if request.noise is None else f"{request.noise / 100:g}",
-        "--seed": request.seed,
         "--run": runs / request.name,
     }
     return [
@@ -225,28 +241,26 @@ def what_follows(request: TrainingRequest) -> str:
     )
 
 
-def build_report(checked: dict[str, Any]) -> Report:
-    """The report in the output of `turnover train --check --json`."""
+def build_report(checked: dict[str, Any], own: OwnData | None = None) -> Report:
+    """The report in the output of `turnover train --check --json`; files of a user are named
+    without their folder.
+    """
+    folder = f"{Path(own.train).parent}/" if own and own.train else "\0"
     wrong = (
         f" {checked['injected_labels']:,} training labels are wrong on purpose."
         if checked["injected_labels"]
         else ""
     )
     sentence = (
-        f"{checked['data']}: {checked['train_size']:,} training and "
+        f"{checked['data'].replace(folder, '')}: {checked['train_size']:,} training and "
         f"{checked['validation_size']:,} validation {checked['kind']}s in "
-        f"{len(checked['classes'])} classes.{wrong} {checked['model']} with "
-        f"{counted(checked['members'], 'member')}, at most {counted(checked['epochs'], 'epoch')}."
-    )
-    resumes = (
-        "A training of this name was stopped earlier; it goes on from there."
-        if checked["resumes"]
-        else ""
+        f"{len(checked['classes'])} classes.{wrong}"
     )
     table = pd.DataFrame(checked["classes"]).rename(
         columns={"name": "Class", "train": "Training items", "validation": "Validation items"}
     )
-    return Report(sentence, tuple(checked["data_report"]), resumes, table)
+    lines = tuple(line.replace(folder, "") for line in checked["data_report"])
+    return Report(checked["kind"], sentence, lines, table)
 
 
 def _taken(name: str, runs: Path) -> bool:

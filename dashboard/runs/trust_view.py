@@ -1,16 +1,16 @@
-"""The view model of the Trust page: whether the influences of a run can be read, and why.
+"""The view model of the Trust tab: for how many errors the explanations are reliable, what
+measurements say of them, and how long a measurement takes.
 
-One sentence says whether single influences are readable: they are if at least `GOAL` of the
-misclassified items have a training item marked strong. Below it stand a few numbers, the meaning of
-the words strong, weak and noise in this run, and the checks of these words on independent members.
+The explanation of an error is reliable if at least one training item's influence on it can be told
+from noise (`turnover.explain.facts.Certainty.strong`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from statistics import median, quantiles
 
-from turnover.attribution.estimators.significance import NOISE, RATE, STRONG, WEAK
+from turnover.attribution.estimators.significance import RATE
+from turnover.dashboard.shared.jobs_view import time_left
 from turnover.errors import counted
 from turnover.explain.facts import Certainty
 from turnover.research.evaluate.results import (
@@ -20,51 +20,29 @@ from turnover.research.evaluate.results import (
     SAME_SIGN,
     SAME_SIGN_CLAIMED,
     SAME_SIGN_TOP,
-    SPEARMAN,
     Figure,
-    Result,
     Results,
 )
+from turnover.runs.run import Run
 
 GOAL = 0.3
-"""Share of misclassified items with a strong training item from which single influences count as
-readable.
-"""
+"""Share of errors with a reliable explanation from which single training items may be read."""
 
-_RATE = f"{100 * RATE:g} %"
-_GROUPS = (
-    "read groups of training items, whose noise averages out, or train again with more members"
-)
-
-
-@dataclass(frozen=True)
-class Number:
-    """One number at the top: name, value and explanation."""
-
-    name: str
-    value: str
-    help: str
-
-
-@dataclass(frozen=True)
-class Word:
-    """A trust word of the cards: its meaning, and how often it applies in this run."""
-
-    word: str
-    meaning: str
-    here: str
+_ANY_RUN, _MARKED = ("lds", "agreement", "removal", "loo"), ("injected", "causes")
+"""Measures of any run, and of one with injected labels or cues."""
+_MODELS, _ELSE = {"lds": 0.7 * 300, "loo": 500.0}, 15.0
+"""For how many models of the whole training set a measure trains, and seconds for the rest."""
+_GROUPS = "read groups of training items, or train again with more models (Members)"
 
 
 @dataclass(frozen=True)
 class Trust:
-    """The text of the Trust page; `readable` is whether single influences can be read, `checked`
-    holds sentences on the checks with independent members.
+    """The text of the Trust tab; `readable` is whether single training items can be read, `checked`
+    holds sentences on what was measured.
     """
 
     sentence: str
     readable: bool
-    numbers: tuple[Number, ...]
-    words: tuple[Word, ...]
     checked: tuple[str, ...]
 
 
@@ -72,207 +50,81 @@ def build_trust(certainty: Certainty, results: Results) -> Trust:
     """Assess the influences of a run from its certainty and its measured results; stale results are
     ignored.
     """
-    fresh = {result.name: result for result in results.found if not result.stale}
-    readable = certainty.share >= GOAL
-    return Trust(
-        sentence_of(certainty),
-        readable,
-        _numbers(certainty, fresh),
-        _words(certainty),
-        _checked(certainty, fresh),
-    )
+    return Trust(sentence_of(certainty), certainty.share >= GOAL, _checked(certainty, results))
 
 
 def sentence_of(certainty: Certainty) -> str:
-    """Whether single influences of the run can be read, else what to do."""
-    errors, share = certainty.misclassified, certainty.share
-    all_of_them = counted(errors, "error")
+    """For how many errors the explanations are reliable, and what to do if for few."""
+    errors = certainty.misclassified
     if not errors:
-        return (
-            "No influence on an error is known in this run, so there is nothing to trust or to "
-            "doubt."
-        )
+        return "No influence on an error is known in this run, so there is nothing to trust yet."
     if not certainty.known:
         return (
-            "Do not read single influences of this run: with one member nothing tells them from "
-            f"noise; {_GROUPS}."
+            "With one model, nothing tells whether an explanation is reliable; train again with "
+            "more models (Members)."
         )
-    if not share:
-        return (
-            f"Do not read single influences of this run: behind none of {all_of_them} can a "
-            f"training item be told from noise; {_GROUPS}."
-        )
-    with_strong = sum(count > 0 for count in certainty.strong.values())
-    if share < GOAL:
-        return (
-            f"Mostly do not read single influences of this run: only behind {with_strong:,} of "
-            f"{all_of_them} can a training item be told from noise; {_GROUPS}."
-        )
-    least = "at least " if certainty.partly else ""
-    usual = (
-        f"{least}{certainty.usual:,.0f} of {certainty.train_size:,} training items "
-        f"({certainty.usual_share:.0%}) can usually be told from noise"
-    )
-    others = (
-        ""
-        if with_strong == errors
-        else f"; behind {errors - with_strong:,} of {all_of_them} none can"
-    )
+    reliable = sum(count > 0 for count in certainty.strong.values())
+    rest, of = errors - reliable, counted(errors, "error")
+    if not rest:
+        return f"The explanations of all {of} are reliable."
+    few = "" if certainty.share >= GOAL else f" So {_GROUPS}."
+    if not reliable:
+        return f"The tool cannot tell for any of {of} whether its explanation is reliable.{few}"
     return (
-        f"Read single influences of this run where the word is “{STRONG}”: behind an error, "
-        f"{usual}{others}."
+        f"Explanations of {reliable:,} of the {of} are reliable; for {rest:,} the tool cannot tell."
+        f"{few}"
     )
 
 
-def _numbers(certainty: Certainty, fresh: dict[str, Result]) -> tuple[Number, ...]:
-    known, unknown = certainty.known, "unknown"
-    share = Number(
-        "With a strong item",
-        f"{certainty.share:.0%}" if known else unknown,
-        f"Share of {counted(certainty.misclassified, 'error')}; by influence on the prediction",
-    )
-    usual = f"{'≥ ' if certainty.partly else ''}{certainty.usual:,.0f}" if known else unknown
-    strong = Number(
-        "Strong items an error",
-        usual,
-        f"Median over errors, of {certainty.train_size:,} training items",
-    )
-    members = Number(
-        "Members",
-        f"{certainty.members:,}",
-        "Models that differ in masks, initialisation and batches; their spread shows the noise",
-    )
-    return share, strong, _agreement(certainty, fresh), members
+def open_measures(run: Run, results: Results) -> tuple[str, ...]:
+    """What can be measured of a run and is not yet, what says most first."""
+    fresh = {result.measure for result in results.found if not result.stale}
+    marked = (run.train["planted"] != "").any()
+    offered = [name for name in (*_ANY_RUN, *(_MARKED if marked else ())) if name not in fresh]
+    return tuple(offered or _ANY_RUN)
 
 
-def _agreement(certainty: Certainty, fresh: dict[str, Result]) -> Number:
-    """Agreement of two halves of the members: measured, else as recorded when the run chose its
-    estimator.
-    """
-    measured = _shown_figure(fresh, "agreement", SPEARMAN)
-    if measured is not None:
-        return Number(
-            "Split-half agreement",
-            f"{measured.value:.2f}",
-            "Rank correlation of what is shown, estimated from each half of the members",
-        )
-    if certainty.agreement is None:
-        return Number("Split-half agreement", "unknown", "Needs four members or more")
-    about = (
-        "Correlation of the estimate from half of the members with the raw median of the others, "
-        "which is noisy: so it is low even for a good estimate"
-    )
-    return Number("Agreement, raw", f"{certainty.agreement:.2f}", about)
+def time_to_measure(run: Run, measure: str) -> str:
+    """About how long a measure takes, from the seconds that training took."""
+    twin = run.manifest.get("timings", {}).get("twin")
+    if measure not in _MODELS or twin is None:
+        return "some minutes"
+    models = int(run.manifest["results"]["members"])
+    return f"about {time_left(_ELSE + _MODELS[measure] * float(twin) / models)}"
 
 
-def _words(certainty: Certainty) -> tuple[Word, ...]:
-    strong, weak = _usually(certainty, certainty.strong), _usually(certainty, certainty.weak)
-    return (
-        Word(
-            STRONG.capitalize(),
-            "Told from noise. All training items of an error are judged together (Benjamini and "
-            f"Hochberg), so that of its strong items at most {_RATE} are expected to have the "
-            "wrong sign: to help where they are said to hurt, or the other way round.",
-            strong,
-        ),
-        Word(
-            WEAK.capitalize(),
-            f"Looked at alone, its sign is wrong with a chance of at most {_RATE}. But among "
-            "hundreds of items that are only noise, one in twenty passes.",
-            weak,
-        ),
-        Word(
-            NOISE.capitalize(),
-            "Other masks could as well have given the other sign. That is not to say that the item "
-            "does nothing: only that this run cannot tell.",
-            "",
-        ),
-    )
+def _checked(certainty: Certainty, results: Results) -> tuple[str, ...]:
+    """Sentences on what was measured, and on the limits of it."""
+    fresh = {result.name: result.rows for result in results.found if not result.stale}
 
+    def shown(name: str, figure: str) -> Figure | None:
+        """A measured figure of the estimates that pages show; None if not measured."""
+        rows = (row for row in fresh.get(name, ()) if row.method.endswith(AS_SHOWN))
+        return next((row.figures[figure] for row in rows if figure in row.figures), None)
 
-def _usually(certainty: Certainty, counts: dict[int, int]) -> str:
-    if not counts:
-        return ""
-    first, *_, last = (
-        quantiles(counts.values(), n=10, method="inclusive")
-        if len(counts) > 1
-        else [*counts.values()] * 2
-    )
-    low, middle, high = (round(number) for number in (first, median(counts.values()), last))
-    return (
-        f"Here: {middle:,} of {certainty.train_size:,} an error (the middle four fifths of the "
-        f"errors have {low:,} to {high:,})."
-    )
-
-
-def _checked(certainty: Certainty, fresh: dict[str, Result]) -> tuple[str, ...]:
-    """Sentences on the checks of the trust words, and on their limits."""
     lines = []
-    if (signs := _shown_figure(fresh, "agreement", SAME_SIGN)) is not None:
-        half, claimed, first = (
-            certainty.members // 2,
-            *(
-                _shown_figure(fresh, "agreement", name)
-                for name in (SAME_SIGN_CLAIMED, SAME_SIGN_TOP)
-            ),
-        )
+    if score := shown("lds", LDS):
         lines.append(
-            f"Checked on independent members: what {half} members call strong, the other "
-            f"{certainty.members - half} give the same sign in {signs.value:.1%} of the "
-            f"cases{_bounds(signs)}."
-            + (
-                ""
-                if claimed is None
-                else (
-                    " By the error bars of both, which are noisy alike, one would expect "
-                    f"{claimed.value:.1%}."
-                )
-            )
-            + (
-                ""
-                if first is None
-                else f" Among the ten largest of each target: {first.value:.1%}."
-            )
-        )
-    if (inside := _shown_figure(fresh, "agreement", COVERAGE_TOP)) is not None:
-        lines.append(
-            f"Of each target’s ten largest influences, {inside.value:.0%} come out within the error"
-            " bars (1.96 standard errors) on the other members; true error bars would give 95 %, "
-            "so trust the size of the largest numbers less than their sign."
-            if inside.value < 1 - RATE
-            else (
-                f"Of each target’s ten largest influences, {inside.value:.0%} come out within the "
-                "error bars (1.96 standard errors) on the other members."
-            )
-        )
-    if (score := _shown_figure(fresh, "lds", LDS)) is not None:
-        lines.append(
-            "Summed over many items, these influences predict what retraining on half of the data "
+            "Summed over many items, the influences predict what retraining on half of the data "
             f"does with a rank correlation of {score}."
         )
-    lines.append(
-        "The words speak of the noise of masks, starts and batches only. Whether leaving an item "
-        "out would do the same is what retraining measures."
-    )
+    if signs := shown("agreement", SAME_SIGN):
+        claimed, first = (shown("agreement", name) for name in (SAME_SIGN_CLAIMED, SAME_SIGN_TOP))
+        half = certainty.members // 2
+        lines.append(
+            f"What {half} of the models call reliable, the other {certainty.members - half} give "
+            f"the same sign in {signs.value:.1%} of the cases"
+            + (f" (expected: {claimed.value:.1%})" if claimed else "")
+            + (f", among the ten largest of each error in {first.value:.1%}." if first else ".")
+        )
+    if inside := shown("agreement", COVERAGE_TOP):
+        lines.append(
+            f"Of each error’s ten largest influences, {inside.value:.0%} come out within ± 1.96 "
+            "standard errors on the other models"
+            + (
+                "; it should be 95 %, so trust their size less than their sign."
+                if inside.value < 1 - RATE
+                else "."
+            )
+        )
     return tuple(lines)
-
-
-def _bounds(figure: Figure) -> str:
-    return (
-        ""
-        if figure.low is None or figure.high is None
-        else f" (95 % interval {figure.low:.1%} to {figure.high:.1%})"
-    )
-
-
-def _shown_figure(fresh: dict[str, Result], name: str, figure: str) -> Figure | None:
-    """A measured figure of the estimates that pages show; None if not measured."""
-    rows = fresh[name].rows if name in fresh else ()
-    return next(
-        (
-            row.figures[figure]
-            for row in rows
-            if row.method.endswith(AS_SHOWN) and figure in row.figures
-        ),
-        None,
-    )

@@ -6,13 +6,16 @@ built from data.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import streamlit as st
+from streamlit.errors import StreamlitAPIException
 
 from turnover.dashboard.shared.notice import problem, quiet
 from turnover.dashboard.shared.runs_view import run_names, summarise
 from turnover.dashboard.state import (
+    NEXT_RUN,
     RUN_KEY,
     UNKNOWN_RUN,
     forget_choices,
@@ -22,10 +25,10 @@ from turnover.dashboard.state import (
 from turnover.errors import TurnoverError
 from turnover.runs.run import Run
 
-ERRORS_PAGE, TRAINING_PAGE, TRUST_PAGE = (
+ERRORS_PAGE, TRAINING_PAGE, RUNS_PAGE = (
     "app_pages/errors.py",
     "app_pages/training_item.py",
-    "app_pages/trust.py",
+    "app_pages/runs.py",
 )
 
 
@@ -37,6 +40,11 @@ def errors_link(run: Run, label: str, **chosen: str) -> None:
 def training_link(run: Run, label: str, item: str) -> None:
     """A link to the page of a training item, by its id."""
     _link(TRAINING_PAGE, run, label, {"train": item})
+
+
+def trust_link(run: Run) -> None:
+    """A link to what tells how far to trust the run."""
+    _link(RUNS_PAGE, run, "How far to trust this run", {"view": "Trust"})
 
 
 def _link(page: str, run: Run, label: str, chosen: dict[str, str]) -> None:
@@ -56,6 +64,15 @@ def whole_number(label: str, *arguments: Any, **options: Any) -> Any:
             "one.",
         )
         st.stop()
+
+
+def set_in_address(key: str, value: str) -> None:
+    """Set a widget before it is drawn, and what the address says of it: Streamlit itself writes the
+    value of a widget that was drawn before.
+    """
+    st.session_state[key] = value
+    with suppress(StreamlitAPIException):
+        st.query_params[key] = value
 
 
 # The run
@@ -89,10 +106,15 @@ def _name_once(names: list[str]) -> None:
 
 
 def _look_for_run(names: list[str]) -> None:
-    """Choose the first run where none is chosen that is there, and remember one that is not."""
+    """Choose the run that work ended with; else, where none is chosen that is there, the first one,
+    and remember one that is not there.
+    """
+    if (following := st.session_state.pop(NEXT_RUN, None)) in names:
+        forget_choices()
+        set_in_address(RUN_KEY, following)
     chosen = st.session_state.get(RUN_KEY) or st.query_params.get(RUN_KEY)
     if chosen in names:
         return
-    st.session_state[RUN_KEY] = names[0]
+    set_in_address(RUN_KEY, names[0])
     if chosen:
         st.session_state[UNKNOWN_RUN] = chosen

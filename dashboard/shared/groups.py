@@ -8,6 +8,7 @@ import streamlit as st
 
 from turnover.dashboard.shared.groups_view import GroupRow, Groups, Removed, build_groups, number
 from turnover.dashboard.shared.notice import heading, problem, quiet, said
+from turnover.dashboard.shared.prove import prove_button
 from turnover.errors import TurnoverError
 from turnover.explain.explanation import ErrorItem, rounded
 from turnover.explain.groups import Sum
@@ -41,14 +42,21 @@ def show_groups(run: Run, item: ErrorItem, changed: Callable[[], None]) -> None:
         return
     with flip:
         said(groups.flip)
-        quiet(groups.caution)
+        if groups.caution:
+            quiet(groups.caution)
         if groups.removed:
             st.html(_removed_html(groups))
+            prove_button(run, item.id, "Prove it", ["--items", *groups.ids], "prove-flip")
     if groups.missing:
         quiet(groups.missing)
     show_sums(
         groups.rows, (f"On the prediction, “{item.predicted}”", f"On the truth, “{item.label}”")
     )
+    with st.container(horizontal=True, gap="small"):
+        for number, row in enumerate(groups.rows):
+            if row.option and not row.proof:
+                name = f"Prove {row.name}"
+                prove_button(run, item.id, name, row.option, f"prove-group-{number}")
 
 
 def show_sums(groups: Sequence[GroupRow], heads: tuple[str, str]) -> None:
@@ -64,8 +72,8 @@ def _removed_html(groups: Groups) -> str:
     """The items that flip the error, collapsed."""
     items = "".join(f"<li>{_item_html(item)}</li>" for item in groups.removed)
     more = (
-        f"<p>… and {groups.size - len(groups.removed):,} more</p>"
-        if groups.size > len(groups.removed)
+        f"<p>… and {len(groups.ids) - len(groups.removed):,} more</p>"
+        if len(groups.ids) > len(groups.removed)
         else ""
     )
     return (
@@ -88,10 +96,20 @@ def _table_html(groups: Sequence[GroupRow], heads: tuple[str, str]) -> str:
     head = "".join(f'<th scope="col">{safe(text)}</th>' for text in ("Group", "Items", *heads))
     rows = "".join(
         '<tr><th scope="row" '
-        f'dir="auto">{safe(row.name)}</th><td>{row.size:,}</td><td>{_sum_html(row.prediction)}</td><td>{_sum_html(row.truth)}</td></tr>'
+        f'dir="auto">{safe(row.name)}{_verdict_html(row)}</th><td>{row.size:,}</td><td>{_sum_html(row.prediction)}</td><td>{_sum_html(row.truth)}</td></tr>'
         for row in groups
     )
     return f'<table class="to-groups"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
+
+
+def _verdict_html(row: GroupRow) -> str:
+    """What retraining without a group showed, if that was tried."""
+    if row.proof is None:
+        return ""
+    return (
+        f'<br><span class="to-trust" title="{safe(row.proof.numbers)}">retraining: '
+        f"{safe(row.proof.verdict)}</span>"
+    )
 
 
 def _sum_html(total: Sum) -> str:

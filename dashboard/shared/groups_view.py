@@ -1,8 +1,8 @@
 """The influence of groups of training items on an error, and the smallest group that flips it.
 
 A group's influence is the sum of its members' influences on a loss, in nats. A group flips an error
-if removing it is predicted, by that sum, to bring the loss of the true label below that of the
-predicted label.
+if its sum, scaled by what retraining showed of such sums in this run, is as large as what the loss
+of the predicted label has to rise before the true label wins.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from turnover.explain.groups import (
     injected_marks,
 )
 from turnover.explain.words import snippet
+from turnover.runs.proofs import Proof, proofs_of, read_proofs, scale_of
 from turnover.runs.ranking import TOP
 from turnover.runs.run import Run
 
@@ -40,12 +41,18 @@ class Removed:
 
 @dataclass(frozen=True)
 class GroupRow:
-    """A group: its name, size, and influence on the predicted and on the true label."""
+    """A group: its name, size, and influence on the predicted and on the true label.
+
+    `option` are the options of `turnover prove` that name it, () where nobody says that it taught
+    the error; `proof` what retraining without it showed.
+    """
 
     name: str
     size: int
     prediction: Sum
     truth: Sum
+    option: tuple[str, ...] = ()
+    proof: Proof | None = None
 
 
 @dataclass(frozen=True)
@@ -54,14 +61,14 @@ class Groups:
 
     Attributes:
         flip, caution: sentences on the flipping group and on the limits of the prediction.
-        size: the number of items in the flipping group, of which `removed` are the first.
+        ids: of all items in the flipping group, of which `removed` are the first.
         rows: groups with their influences.
         missing: why the searched words form no group, or "".
     """
 
     flip: str
     caution: str
-    size: int
+    ids: tuple[str, ...]
     removed: tuple[Removed, ...]
     rows: tuple[GroupRow, ...]
     missing: str
@@ -74,61 +81,78 @@ def build_groups(run: Run, item: ErrorItem, words: str = "") -> Groups:
     Raises:
         TurnoverError: if the run has no usable influence for this item, or cannot sum influences.
     """
-    mistake, chosen, missing = Mistake(run, item.position), ends(run, item.position, TOP), ""
+    proofs, missing = read_proofs(run)[0], ""
+    mistake, chosen = Mistake(run, item.position), ends(run, item.position, TOP)
+    options: list[tuple[str, ...]] = [
+        ("--top", str(TOP)) if group.name.endswith("proponents") else () for group in chosen
+    ]
     if words.strip():
         try:
             chosen.append(containing(run, words))
+            options.append(("--containing", words.strip()))
         except TurnoverError as error:
             missing = str(error)
-    chosen += [injected(run, mark) for mark in injected_marks(run)[:_MARKS]]
-    sums = [mistake.sums(chosen, meaning) for meaning in MEANINGS]
-    flip = smallest_flip(mistake)
+    marks = injected_marks(run)[:_MARKS]
+    chosen += [injected(run, mark) for mark in marks]
+    options += [("--injected", mark) for mark in marks]
+    tested = {proof.items: proof for proof in proofs_of(proofs, item.position)}
+    scale = scale_of(proofs)
+    flip = None if scale is None else smallest_flip(mistake, scale)
+    removed = [] if flip is None else flip.instances.tolist()
     return Groups(
         flip=flip_sentence(flip, item, len(run.train)),
-        caution=caution_sentence(len(run.classes)),
-        size=len(flip.instances),
-        removed=tuple(_removed(run, int(position)) for position in flip.instances[:_LISTED]),
+        caution="" if scale is None else caution_sentence(scale, len(run.classes)),
+        ids=tuple(run.train["id"].astype(str).iloc[removed]),
+        removed=tuple(_removed(run, position) for position in removed[:_LISTED]),
         rows=tuple(
-            GroupRow(group.name, len(group.instances), *pair)
-            for group, *pair in zip(chosen, *sums, strict=True)
+            GroupRow(
+                name=group.name,
+                size=len(group.instances),
+                prediction=prediction,
+                truth=truth,
+                option=option,
+                proof=tested.get(tuple(group.instances.tolist())),
+            )
+            for group, option, prediction, truth in zip(
+                chosen, options, *(mistake.sums(chosen, each) for each in MEANINGS), strict=True
+            )
         ),
         missing=missing,
     )
 
 
-def flip_sentence(flip: Flip, item: ErrorItem, train_size: int) -> str:
-    """The removal that flips an error, and its predicted effect on the two losses."""
-    before, after = (true - predicted for predicted, true in (flip.before, flip.after))
-    now = (
-        f"the loss of the true label “{item.label}” is {rounded(before)} nats above that of the "
-        "predicted one"
-    )
+def flip_sentence(flip: Flip | None, item: ErrorItem, train_size: int) -> str:
+    """The removal that flips an error, and its predicted effect; None where nothing was retrained
+    yet.
+    """
+    if flip is None:
+        return (
+            "Not tested: how many training items it takes to flip this error is known once "
+            "something was proved by retraining."
+        )
     if not len(flip.instances):
         return (
             f"No group of up to half of the {train_size:,} training items is predicted to flip this"
-            f" error: {now}."
+            f" error, of which the model is {flip.before:.0%} sure."
         )
     these = (
         "this training item"
         if len(flip.instances) == 1
         else f"these {len(flip.instances):,} training items"
     )
-    noise = "error not known" if flip.std_error is None else f"± {rounded(flip.std_error)}"
-    then = f"predicted to be {rounded(-after)} below it ({noise}) then"
     return (
-        f"Taken at face value, removing {these} is predicted to flip this error to “{item.label}”: "
-        f"{now}, and {then}."
+        f"Removing {these} is predicted to flip this error to “{item.label}”: “{item.predicted}” "
+        f"falls from {flip.before:.0%} to {flip.after:.0%}, and below {flip.level:.0%} "
+        f"“{item.label}” wins."
     )
 
 
-def caution_sentence(classes: int) -> str:
-    """The limits of the prediction of a flip."""
+def caution_sentence(scale: float, classes: int) -> str:
+    """What the prediction of a flip rests on."""
     third = " Another label might win instead." if classes > 2 else ""
     return (
-        "A prediction by sums of influences, not a retraining, and an optimistic one: influences "
-        "are those of sub-networks, and what is left of the training items stands in for those "
-        "that are gone. A whole network that is trained again moves far less, so count on "
-        f"removing many more.{third}"
+        f"Sums of influences times {rounded(scale)}: so much of them did retraining show in this "
+        f"run.{third}"
     )
 
 

@@ -1,6 +1,7 @@
-"""The list of jobs: progress, errors, and buttons to cancel, resume and forget.
+"""The list of jobs: progress, errors, and buttons to cancel, resume and forget; and a line on
+those at work for every page.
 
-The list is refreshed every second while a job is active.
+Both are refreshed while a job is active.
 """
 
 from __future__ import annotations
@@ -10,15 +11,17 @@ from urllib.parse import urlencode
 
 import streamlit as st
 
+from turnover.dashboard.shared.address import RUNS_PAGE
 from turnover.dashboard.shared.jobs_view import JobCard, job_cards
 from turnover.dashboard.shared.notice import problem
 from turnover.dashboard.state import RUN_KEY, runs_folder
 from turnover.errors import TurnoverError
 from turnover.explain.html import safe
-from turnover.jobs import Job, cancel_job, forget_job, resume_job, start_job
+from turnover.jobs import Job, cancel_job, find_jobs, forget_job, resume_job, start_job
 
 _PROBLEM = "job-problem"
 _LOOK_AGAIN = 1.0
+_LINE_AGAIN = 3.0
 
 
 def show_jobs(find: Callable[[], list[Job]], meanwhile: Callable[[], object] | None = None) -> None:
@@ -55,6 +58,27 @@ def _jobs(
         meanwhile()
 
 
+def show_line() -> None:
+    """What is at work, in the sidebar of every page, with a link to the jobs; nothing if nothing
+    is.
+    """
+    if _active(find_jobs(runs_folder())):
+        st.fragment(_line, run_every=_LINE_AGAIN)()
+
+
+def _line() -> None:
+    jobs = [job for job in find_jobs(runs_folder()) if job.state.active]
+    if not jobs:
+        st.html('<p class="to-quiet" role="status">The work is done.</p>')
+    else:
+        card = job_cards(jobs)[-1]
+        more = f" {len(jobs) - 1} more." if jobs[1:] else ""
+        text = f"<strong>{safe(card.title[:60])}</strong> {safe(card.line[:120])}.{more}"
+        st.html(f'<p class="to-quiet" dir="auto">{text}</p>{_progress(card)}')
+    # the run stays chosen, since widgets hold it
+    st.page_link(RUNS_PAGE, label="Jobs and runs")
+
+
 def _active(jobs: list[Job]) -> set[str]:
     return {job.id for job in jobs if job.state.active}
 
@@ -67,12 +91,7 @@ def _card(card: JobCard) -> None:
             f'class="to-quiet">{safe(card.line[:1000])}</p>'
         )
         if card.share is not None:
-            st.html(
-                '<div class="to-progress" role="progressbar" aria-label="Progress of the step at '
-                'work" aria-valuemin="0" aria-valuemax="100" '
-                f'aria-valuenow="{100 * card.share:.0f}"><i '
-                f'style="width:{100 * card.share:.1f}%"></i></div>'
-            )
+            st.html(_progress(card))
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             _buttons(card)
         if card.log:
@@ -82,15 +101,24 @@ def _card(card: JobCard) -> None:
             )
 
 
+def _progress(card: JobCard) -> str:
+    if card.share is None:
+        return ""
+    return (
+        '<div class="to-progress" role="progressbar" aria-label="Progress of the step at work" '
+        f'aria-valuemin="0" aria-valuemax="100" aria-valuenow="{100 * card.share:.0f}">'
+        f'<i style="width:{100 * card.share:.1f}%"></i></div>'
+    )
+
+
 def _buttons(card: JobCard) -> None:
     key = f"job-{card.job.id}"
     # a link of the browser's own: Streamlit's would add the run to the URL's, or refuse to drop
     # what widgets hold there
     if card.run:
-        st.html(
-            f'<a href="./?{urlencode({RUN_KEY: card.run})}" target="_self">Open the run</a>',
-            width="content",
-        )
+        where = f"./?{urlencode({RUN_KEY: card.run})}"
+        link = f'<a class="to-link" href="{where}" target="_self">Open the run</a>'
+        st.html(link, width="content")
     if card.can_cancel:
         st.button("Cancel", key=f"{key}-cancel", on_click=_do, args=(cancel_job, card.job))
     if card.can_resume:

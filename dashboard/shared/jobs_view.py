@@ -123,6 +123,6 @@ def _results(results: Sequence[dict[str, Any]]) -> str:
     # a model trained elsewhere has no plain twin
     without = f", {plain:.1%} without turn-over dropout" if isinstance(plain, float) else ""
     return (
-        f"Done: {counted(int(first.get('members', 0)), 'member')}, {accuracy:.1%} accurate on the "
+        f"Done: {counted(int(first.get('members', 0)), 'model')}, {accuracy:.1%} right on the "
         f"validation items{without}."
     )

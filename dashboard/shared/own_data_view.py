@@ -1,4 +1,4 @@
-"""The user's own data on the Train page: checks without reading the data, and training options.
+"""The user's own data for a new run: checks without reading the data, and training options.
 
 `clean` and `whole` make paths absolute, since a job runs in another folder. `own_problem` finds
 what is wrong with the fields; `data_options` turns them into options of `turnover train`.
@@ -19,7 +19,7 @@ from turnover.errors import TurnoverError
 from turnover.models.options import flag_of
 from turnover.storage.atomic import user_path
 
-OWN = {FILES: "your own files", HUB: "any data set of the hub"}
+OWN = {FILES: "Your own file", HUB: "A data set of the hub"}
 """Names in the form for data that are not in `turnover.data.sources.NAMES`."""
 _PATHS = ("train", "validation", "test", "classes")
 _NAME = 40

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -14,13 +15,14 @@ from torch import Tensor, nn
 from torch.func import hessian, jacrev
 
 from tests.helpers.builders import randn, shaken, some_labels
+from turnover.attribution.device import row_bytes
 from turnover.attribution.dropout import TurnoverDropout
 from turnover.attribution.ensemble import Ensemble
 from turnover.data.recipe import Recipe
 from turnover.errors import TurnoverError
 from turnover.models.heads import small_vgg, turnover_heads
 from turnover.research.baselines.base import Problem, Schedule, cross_entropy
-from turnover.research.baselines.losses import RowLosses, parameter_names, row_bytes
+from turnover.research.baselines.losses import RowLosses, parameter_names
 from turnover.research.baselines.retraining import (
     NOTHING,
     plain_classifier,
@@ -96,7 +98,8 @@ def plain_loop(
     loss: Callable[[Tensor, Tensor], Tensor] = cross_entropy,
 ) -> dict[str, Tensor]:
     """Training as anyone would write it with torch.optim; item `without` has another weight."""
-    kind = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}[schedule.optimizer]
+    sgd = partial(torch.optim.SGD, momentum=schedule.momentum)
+    kind = {"sgd": sgd, "adamw": torch.optim.AdamW}[schedule.optimizer]
     rate, decay = schedule.learning_rate, schedule.weight_decay
     optimizer = kind(model.parameters(), lr=rate, weight_decay=decay)
     for rows in schedule.batches(len(train.labels)):
@@ -232,7 +235,6 @@ def two_members() -> Problem:
 
 
 BAD: dict[str, Callable[[], object]] = {
-    "Dropout.*cannot be repeated": lambda: around(nn.Dropout(0.5)),
     "BatchNorm1d.*cannot be repeated": lambda: around(nn.BatchNorm1d(6)),
     r"rate 1e\+300": lambda: net_problem(replace(SHORT_SGD, learning_rate=1e300)),
     "not 2 members": two_members,

@@ -34,7 +34,12 @@ def loss_at(problem: Problem, model: nn.Module, item: int, weight: float = 0.0) 
 ADAMW = replace(SHORT_ADAMW, batch=23, member=2)
 
 
-@pytest.mark.parametrize("schedule", [SHORT_SGD, SHORT_ADAMW, replace(SHORT_SGD, batch=1), ADAMW])
+MOMENTUM = replace(SHORT_SGD, momentum=0.9)
+
+
+@pytest.mark.parametrize(
+    "schedule", [SHORT_SGD, SHORT_ADAMW, replace(SHORT_SGD, batch=1), ADAMW, MOMENTUM]
+)
 def test_retraining_is_a_plain_loop_without_the_item(schedule: Schedule) -> None:
     problem, some = net_problem(schedule), torch.tensor([0, 9, 23])
     without = torch.stack([loss_at(problem, net(), int(item)) for item in some], 1)
@@ -49,6 +54,18 @@ def test_the_number_that_train_together_is_nothing(monkeypatch: pytest.MonkeyPat
     for name, limit in (("_TOGETHER", 1), ("_TOGETHER", 5), ("_STACK_BYTES", 1)):
         monkeypatch.setattr(f"turnover.research.baselines.retraining.{name}", limit)
         check_close(Retraining().scores(problem).values, expected)
+
+
+def test_ordinary_dropout_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same units are dropped whoever is left out."""
+    dropped = nn.Sequential(nn.Linear(4, 6), nn.Dropout(0.5), nn.Linear(6, 3)).double()
+    plain = nn.Sequential(dropped[0], nn.Dropout(0.0), dropped[2])
+    scores, without = (
+        Retraining().scores(net_problem(model=model)).values for model in (dropped, plain)
+    )
+    assert (scores - without).abs().max() > 1e-3
+    monkeypatch.setattr("turnover.research.baselines.retraining._TOGETHER", 1)
+    check_close(Retraining().scores(net_problem(model=dropped)).values, scores)
 
 
 def test_an_item_without_a_gradient_is_worth_exactly_nothing() -> None:

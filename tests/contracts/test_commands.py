@@ -29,6 +29,7 @@ ASK = {
     "errors": "--run {}",
     "apply": "--run {} --out nowhere.csv",
     "groups": "--run {}",
+    "prove": "--run {} --error v001",
     "explain": "--run {} --text fine",
     "report": "{}",
     "cleanse": "--run {} --score-only",
@@ -54,7 +55,7 @@ GOOD = {
     "apply": "--flags {patch} --data {table} --out {new}",
     "runs": "--folder {demos}",
 }
-DEAR = {"register", "dashboard", "evaluate", "map", "paper", "bench", "worker", "job"}
+DEAR = {"register", "dashboard", "prove", "evaluate", "map", "paper", "bench", "worker", "job"}
 """Commands whose results have tests of their own, with what they need."""
 
 BAD = [
@@ -88,6 +89,10 @@ BAD = [
     ("groups --run {text} --ids nowhere.txt", "no such file"),
     ("groups --run {unflagged} --flagged", "no training item is flagged"),
     ("groups --run {text} --top 0", "whole number"),
+    ("prove --run {text} --error nobody", "no validation item has the id 'nobody'"),
+    ("prove --run {text} --error v000 --items nobody", "no training item has the id 'nobody'"),
+    ("prove --run {text} --error v000 --containing zeppelin", "no training text contains"),
+    ("prove --run {text} --error v000 --top 0", "1 or more"),
     ("report {text} --output {new}/none/page.html", "cannot be written"),
     ("report {text} --output {demos}", "cannot be written"),
     ("report {text} --errors 0", "1 or more"),

@@ -25,6 +25,7 @@ from turnover.cli.explain import entry_lines
 from turnover.cli.serve import _answer
 from turnover.data.images import png_bytes, png_pixels
 from turnover.runs.model import describe_targets, item_features
+from turnover.runs.ranking import foreseen
 from turnover.runs.run import Run
 from turnover.training.fit import Split
 from turnover.workflows.explain import Explainer
@@ -66,6 +67,9 @@ def test_explaining_a_validation_text_gives_the_stored_influences(
     assert [entry["position"] for entry in shown] == list(places)
     for name, values in (("influence", stored.values), ("std_error", stored.std_errors)):
         assert [entry[name] for entry in shown] == pytest.approx(list(values[places]), abs=1e-4)
+    common = foreseen(run, position, "prediction")
+    assert common is not None and [entry["mates"] for entry in shown] == [0] * 4
+    assert [entry["common"] for entry in shown] == pytest.approx(list(common[places]), abs=1e-4)
     assert all(entry["trust"] in (STRONG, WEAK, NOISE) for entry in shown)
     assert set(result["trust"]) == {STRONG, WEAK}
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 
@@ -14,12 +16,14 @@ from hypothesis import strategies as st
 
 from tests.helpers.calling import answer, call
 from tests.helpers.fake_runs import FakeRun, keep_ends
+from tests.helpers.kept_things import a_proof
 from turnover import Run, TurnoverError
 from turnover.attribution.estimators.significance import NOISE, STRONG, WEAK, trust_words
 from turnover.explain import groups as choose
 from turnover.explain.flips import smallest_flip, smallest_group
 from turnover.explain.groups import Group, Mistake
 from turnover.flags import Flags
+from turnover.runs.proofs import keep_proof
 from turnover.runs.ranking import stored_estimator
 from turnover.storage.artifacts import MANIFEST, write_manifest
 
@@ -187,36 +191,40 @@ def test_no_smaller_group_uses_up_the_margin(gains: list[float], margin: float, 
             assert np.cumsum(sorted(some, reverse=True))[-1] <= margin
 
 
-def test_a_flip_is_where_the_predicted_losses_change_places(run: Run) -> None:
+def true_label_wins(predicted: float, true: float, left: float) -> bool:
+    """Whether it does once so much is left of the predicted label's probability."""
+    return true * (1 - left) / (1 - predicted) > left
+
+
+@pytest.mark.parametrize(("scale", "flips"), [(1.0, 8), (0.3, 1)])
+def test_a_flip_is_where_the_true_label_wins(run: Run, scale: float, flips: int) -> None:
+    """The others share what the predicted label loses, so all losses stay above zero."""
     flipped, part = 0, run.influence
     for error in part.misclassified:
-        item, flip = run.item("validation", error), smallest_flip(Mistake(run, error))
-        chances = [item[f"probability_{item[name]}"] for name in ("predicted", "label")]
-        assert flip.before == pytest.approx([-np.log(chance) for chance in chances], rel=1e-6)
-        assert flip.before[0] < flip.before[1]
-        prediction, truth = (part.ranked(error, name).values for name in ("prediction", "truth"))
-        removed = flip.instances
-        moved = [values[removed].sum() for values in (prediction, truth)]
-        assert flip.after == pytest.approx(np.add(flip.before, moved), rel=1e-5)
-        if not len(removed):
-            assert flip.after == flip.before and flip.std_error is None
+        item, flip = run.item("validation", error), smallest_flip(Mistake(run, error), scale)
+        chances = [float(item[f"probability_{item[name]}"]) for name in ("predicted", "label")]
+        assert flip.before == pytest.approx(chances[0], rel=1e-6)
+        rises = scale * part.ranked(error, "prediction").values[flip.instances].astype(float)
+        assert flip.after == pytest.approx(chances[0] * np.exp(-rises.sum()), rel=1e-5)
+        wins = partial(true_label_wins, *chances)
+        assert wins(flip.level - 1e-4) and not wins(flip.level + 1e-4)
+        if not len(flip.instances):
+            assert flip.after == flip.before
             continue
         flipped += 1
-        last = removed[-1]
-        assert flip.after[0] > flip.after[1]
-        assert flip.after[0] - prediction[last] <= flip.after[1] - truth[last]
-        predicted, true = (part.evidence(error, name)[0][:, 0] for name in ("prediction", "truth"))
-        spread = (predicted - true)[:, removed].sum(1).std(ddof=1)
-        assert flip.std_error == pytest.approx(np.sqrt(np.pi / 2) * spread / 2, rel=1e-4)
-    assert 0 < flipped < 8
+        assert wins(flip.after - 1e-6)
+        assert not wins(chances[0] * np.exp(-rises[:-1].sum()) + 1e-6)
+    assert flipped == flips
 
 
-def test_a_margin_too_large_for_half_the_training_items_has_no_flip(tmp_path: Path) -> None:
+def test_a_loss_that_cannot_rise_enough_has_no_flip(tmp_path: Path) -> None:
     run = Run(FakeRun(train=4).write(tmp_path))
     mistake = Mistake(run, run.influence.misclassified[0])
-    mistake.items = {"prediction": np.full(4, 0.3), "truth": np.zeros(4)}
-    flip = smallest_flip(mistake)
-    assert 0.6 < flip.before[1] - flip.before[0] < 1.2 and len(flip.instances) == 0
+    rise = float(np.log(smallest_flip(mistake, 1.0).before / smallest_flip(mistake, 1.0).level))
+    for each, removed in ((rise / 2.1, 0), (rise / 1.9, 2)):
+        mistake.items = {"prediction": np.full(4, each), "truth": np.zeros(4)}
+        assert len(smallest_flip(mistake, 1.0).instances) == removed
+    assert len(smallest_flip(mistake, 0.0).instances) == 0
 
 
 # The command
@@ -235,7 +243,8 @@ def test_groups_are_summed_for_the_errors_named(capsys: Capture, run: Run, tmp_p
     names = ["top 4 proponents", "top 4 opponents", "texts with “submarine”", "class negative"]
     names += ["injected cue-submarine", "listed in ids.txt"]
     for entry, position in zip(result["errors"], run.misclassified_positions[1::-1], strict=True):
-        groups, flip = entry["groups"], entry["flip"]
+        groups = entry["groups"]
+        assert entry["flip"] is None, "nothing was retrained"
         assert [group["name"] for group in groups] == names
         for meaning in ("prediction", "truth"):
             middle = np.median(run.influence.evidence(position, meaning)[0][:, 0], 0)
@@ -243,27 +252,40 @@ def test_groups_are_summed_for_the_errors_named(capsys: Capture, run: Run, tmp_p
             assert listed["influence"] == pytest.approx(float(middle[[5, 9]].sum()), rel=1e-5)
             assert listed["std_error"] > 0 and listed["trust"] in (STRONG, WEAK, NOISE)
             assert len(listed["random"]) == 2 and groups[0][meaning]["random"] is None
-        assert flip["removed"] == len(flip["ids"])
-        assert set(flip["losses_after"]) == {"predicted", "true"}
+
+
+def test_flips_are_not_predicted_before_something_was_retrained(capsys: Capture, run: Run) -> None:
+    told = answer(capsys, "groups", "--run", run.folder)["flips"]
+    assert told == {"errors": 8, "scale": None, "predicted": None, "median_removed": None}
+    out = call(capsys, "groups", "--run", run.folder)[1]
+    assert "flip to" not in out and f"`turnover prove --run {run.folder} --error ID`" in out
 
 
 def test_all_errors_are_told_in_words_with_how_many_flip(capsys: Capture, run: Run) -> None:
+    """In the unit of a proof that showed 3 tenths of its sum, and then of one that showed less."""
+    keep_proof(run, replace(a_proof(), predicted=1.6 / 0.3))
     flips = answer(capsys, "groups", "--run", run.folder)
     removed = [entry["flip"]["removed"] for entry in flips["errors"]]
     sizes = [size for size in removed if size]
     assert 0 < len(sizes) < 8
     counts = {"errors": 8, "predicted": len(sizes), "median_removed": np.median(sizes)}
-    assert flips["flips"] == counts
+    assert flips["flips"] == {**counts, "scale": pytest.approx(0.3)}
+    for entry in flips["errors"]:
+        flip = entry["flip"]
+        assert flip["removed"] == len(flip["ids"])
+        assert (0 < flip["probability_after"] < flip["level"]) == (flip["removed"] > 0)
     lines = call(capsys, "groups", "--run", run.folder)[1].splitlines()
     none = "no group of up to half of the 70 training items is predicted to flip it"
     for words, count in (
         ("top 10 proponents, 10 items: on ", 8),
-        ("predicted to flip to", len(sizes)),
+        (" predicted to flip to ", len(sizes)),
         (none, 8 - len(sizes)),
     ):
         assert sum(words in line for line in lines) == count
-    assert lines[-1].startswith(f"{len(sizes)} of 8 errors are predicted to flip at face value")
-    assert "no retraining" in lines[-1]
+    assert lines[-1].startswith(f"{len(sizes)} of 8 errors are predicted to flip, by removing ")
+    assert "scaled by 0.3, what retraining showed" in lines[-1]
+    keep_proof(run, replace(a_proof(), predicted=16.0))
+    assert answer(capsys, "groups", "--run", run.folder)["flips"]["predicted"] < len(sizes)
 
 
 def test_one_member_has_sums_without_errors_and_words(capsys: Capture, tmp_path: Path) -> None:
@@ -271,6 +293,5 @@ def test_one_member_has_sums_without_errors_and_words(capsys: Capture, tmp_path:
     mistake = Mistake(Run(folder), Run(folder).influence.misclassified[0])
     (made,) = mistake.sums(random_groups(30, (5,)), "prediction")
     assert (made.std_error, made.trust) == (None, None)
-    assert mistake.margin_error(np.array([1, 2])) is None
     code, out, _ = call(capsys, "groups", "--run", folder)
     assert code == 0 and "error not known" in out and "nan" not in out and "None" not in out

@@ -21,8 +21,12 @@ from tests.helpers.storage_testing import FULL, failing_writes, together
 from turnover import Run, TurnoverError, influence, mean_influence, self_influence
 from turnover.attribution.ensemble import Members, member_cohorts, shared_masks
 from turnover.cli import main
-from turnover.dashboard.shared.runs_view import build_about
+from turnover.dashboard.errors.pane_view import pane
+from turnover.dashboard.runs.details import build_details
+from turnover.explain.causes import causes
+from turnover.explain.explanation import error_items
 from turnover.explain.facts import run_facts
+from turnover.explain.html import signed
 from turnover.explain.listing import list_errors
 from turnover.models.heads import TextEncoder
 from turnover.models.inputs import pixels
@@ -104,6 +108,12 @@ def test_errors_say_what_like_items_share_and_how_many_share_a_mask(sharing: Pat
             mates = (cohorts == cohorts[:, [shown["position"]]]).sum(1) - 1
             assert shown["common"] == pytest.approx(common[shown["position"]])
             assert shown["mates"] == pytest.approx(float(mates.float().mean()))
+    first, (item, *_) = listed[0], error_items(run, with_influence=True)
+    cards = pane(run, item, causes(run))["teachers"][:3]
+    for shown, card in zip(first["proponents"], cards, strict=True):
+        parts = [shown["common"], shown["influence"] - shown["common"]]
+        assert all(signed(part, 3) in card["hover"] for part in parts)
+        assert "shares a mask with" in card["hover"]
 
 
 def test_a_run_says_how_many_masks_its_items_share(
@@ -116,7 +126,7 @@ def test_a_run_says_how_many_masks_its_items_share(
         assert main(["runs", "--folder", str(folder.parent)]) == 0
         assert (", 40 shared masks" in capsys.readouterr().out) == bool(masks)
         assert ("40 that items share" in run_facts(run)["Model"]) == bool(masks)
-        settings = dict(dict(build_about(run).groups)["Settings"])
+        settings = dict(dict(build_details(run).groups)["Settings"])
         assert settings.get("masks") == (masks and "40")
 
 

@@ -339,7 +339,7 @@ def test_results_of_earlier_versions_go_by_their_new_names(folder: Path) -> None
 
 def test_what_is_kept_is_read_without_torch(folder: Path) -> None:
     """As pages do; and flags go to colleagues and back."""
-    for name in ("measure", "cleansing", "map of features", "effects", "causes"):
+    for name in ("measure", "cleansing", "map of features", "effects", "causes", "proof"):
         KEPT[name].keep(Run(folder), 1)
     code = """
 import json, sys
@@ -350,9 +350,11 @@ from turnover.research.evaluate.results import read_results
 from turnover.runs.maps import kept_places
 from turnover.explain.causes import compute_causes, kept_causes
 from turnover.flags.flag_file import export_flag_file
+from turnover.runs.proofs import read_proofs
 from turnover.runs.run import Run
 run = Run(Path(sys.argv[1]))
-read_results(run), read_cleansings(run), kept_places(run, "features"), export_flag_file(run)
+read_proofs(run), read_results(run)
+read_cleansings(run), kept_places(run, "features"), export_flag_file(run)
 kept_causes(run), compute_causes(run)
 heavy = {"torch", "transformers", "sklearn", "scipy", "datasets", "streamlit"}
 print(json.dumps(sorted(set(sys.modules) & heavy)))"""

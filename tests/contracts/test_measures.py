@@ -23,11 +23,11 @@ from turnover.research.evaluate import labels, lds, loo
 from turnover.research.evaluate import statistics as rows_of
 from turnover.research.evaluate.lds import LDS, PLACEBO
 from turnover.research.evaluate.results import Figure
-from turnover.research.evaluate.retrained import draw_halves
 from turnover.research.evaluate.scores import Options, Scored
 from turnover.research.evaluate.task import EvaluationTask
 from turnover.runs.ranking import clearest_first, clearness, known_answers
 from turnover.runs.run import Ranked, Run
+from turnover.workflows.subsets import draw_halves
 
 CUE, TRAIN = "cue-x", 100
 TARGETS, ITEMS, HALVES = 40, 80, 30

@@ -17,11 +17,17 @@ from torch import Tensor, nn
 
 from tests.helpers.builders import member_heads, randn, shaken, some_labels
 from turnover import TurnoverDropout, TurnoverError, turnover
-from turnover.attribution.ensemble import MemberConv2d, MemberLinear, MemberModel, member_generators
+from turnover.attribution.ensemble import (
+    MemberConv2d,
+    MemberLinear,
+    MemberModel,
+    member_generators,
+    some_members,
+)
 from turnover.attribution.masks import MAX_ID, derive_seed
 from turnover.data.recipe import Recipe
 from turnover.models.heads import PIXELS_HIDDEN as HIDDEN
-from turnover.models.heads import small_vgg, turnover_heads
+from turnover.models.heads import mlp, small_vgg, turnover_heads
 from turnover.research.baselines.retraining import plain_classifier
 from turnover.training.fit import Split, fit
 from turnover.training.history import History
@@ -207,13 +213,26 @@ def test_a_perceptron_on_pixels_has_two_hidden_layers_and_masks_after_both() -> 
 MODELS: dict[str, Callable[[], MemberModel]] = {
     "perceptron": lambda: turnover_heads((1, 8, 8), 3, members=2, groups=8, seed=4),
     "small-vgg": lambda: small_vgg((1, 8, 8), 3, members=2, groups=8, seed=4),
+    "mlp": lambda: mlp((1, 8, 8), 3, members=2, groups=None, seed=4),
 }
 
 
 @pytest.mark.parametrize("kind", MODELS)
 def test_a_member_can_be_cut_out_as_ordinary_layers(kind: str) -> None:
-    model, images = shaken(MODELS[kind](), 1).double(), randn(5, 1, 8, 8)
+    model, images = shaken(MODELS[kind](), 1).double().eval(), randn(5, 1, 8, 8)
     for member in range(2):
-        plain = plain_classifier(model, member)
+        plain = plain_classifier(model, member).eval()
         torch.testing.assert_close(plain(images), model(images)[member], **EXACT)
         assert {type(module).__module__.split(".")[0] for module in plain.modules()} == {"torch"}
+        rates = [module.p for module in plain.modules() if isinstance(module, nn.Dropout)]
+        assert rates == ([0.1, 0.1] if kind == "mlp" else [])
+
+
+def test_ordinary_dropout_does_not_depend_on_who_is_trained_beside() -> None:
+    model = MODELS["mlp"]().train()
+    images, logits = randn(2, 5, 1, 8, 8).float(), []
+    for members in ([0, 1], [1]):
+        torch.manual_seed(3)
+        logits.append(some_members(model, members).member_rows(images[members]))
+    torch.testing.assert_close(logits[0][1:], logits[1])
+    assert not torch.allclose(logits[0], model.eval().member_rows(images))

@@ -25,6 +25,7 @@ from turnover.models.names import ALLOW, allow, load_function, source_checksum
 from turnover.models.own import OwnMembers, found_leaks, own_members
 from turnover.models.registry import find_family
 from turnover.runs.model import load_model, split_inputs
+from turnover.runs.ranking import stored_estimator
 from turnover.runs.run import RUN_FILES
 from turnover.storage.artifacts import write_manifest
 from turnover.training.fit import probabilities
@@ -312,6 +313,10 @@ def test_modules_of_every_sort_train_are_kept_and_measured(
         ends = Run(run.folder).influence
         assert ends.manifest["layout"] == "top"
         np.testing.assert_allclose(ends.members("truth", list(range(20))), kept, atol=1e-5)
+        known, made = stored_estimator(Run(run.folder)), ends.ranked(3, "truth")
+        values, errors = known.apply(*ends.evidence(3, "truth"))
+        for every, some in ((values, made.values), (errors, made.std_errors)):
+            np.testing.assert_allclose(every[0, made.instances], some, rtol=1e-3, atol=1e-5)
 
 
 def test_a_module_that_comes_back_with_other_shared_masks_is_refused(

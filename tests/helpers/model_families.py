@@ -82,6 +82,7 @@ CASES = {
     "heads in groups": heads(4),
     "perceptron on pixels": pixels("heads", 0, BIAS),
     "perceptron in groups": pixels("heads", 16, BIAS),
+    "mlp": pixels("mlp", 0, BIAS),
     "small-vgg": pixels("small-vgg", 8, CONVOLUTIONS),
     "adapters in bert": encoder("adapters", "bert", 0),
     "adapters in roberta": encoder("adapters", "roberta", 4),

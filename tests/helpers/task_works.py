@@ -16,10 +16,10 @@ import turnover.workflows.influence as influence_workflow
 from tests.helpers.builders import checksums
 from tests.helpers.token_builders import encoder_in, sst2_in
 from turnover.models.registry import TrainSettings
-from turnover.research.evaluate.retrained import draw_halves, retrained_losses
 from turnover.research.evaluate.task import EvaluationTask
 from turnover.runs.run import Run
 from turnover.workflows.cleanse import cleanse, prepare
+from turnover.workflows.subsets import draw_halves, retrained_losses
 from turnover.workflows.train import train_run
 
 Work = Callable[[Path, str | None], dict[str, str]]

@@ -277,7 +277,7 @@ def test_what_the_prior_foresees_is_the_estimate_without_what_items_do_otherwise
     np.testing.assert_allclose(
         estimator.foreseen(case.members, coefficients), case.filtered(), rtol=1e-5, atol=1e-6
     )
-    assert not replace(estimator, basis=None).foreseen(case.members, coefficients).any()
+    assert replace(estimator, basis=None).foreseen(case.members, coefficients) is None
 
 
 # Sums over groups of items

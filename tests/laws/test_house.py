@@ -319,7 +319,8 @@ def test_the_first_words_need_no_pandas() -> None:
     )
     body = ast.parse((DASHBOARD / "app.py").read_text(encoding="utf-8")).body
     tops = {node.module for node in body if isinstance(node, ast.ImportFrom)}
-    assert tops == {"__future__", "collections.abc", "pathlib", "turnover.dashboard.shared.notice"}
+    standard = {"__future__", "collections.abc", "pathlib", "urllib.parse"}
+    assert tops == standard | {"turnover.dashboard.shared.notice"}
 
 
 # The package

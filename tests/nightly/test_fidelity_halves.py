@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch import Tensor
 
-import turnover.research.evaluate.retrained as retrained_module
 import turnover.training.fit as training_module
+import turnover.workflows.subsets as retrained_module
 from tests.contracts.test_baselines_problems import check_close
 from tests.helpers.builders import failing_after, member_heads, names, randn, train_digits
 from tests.helpers.token_builders import grown, token_ensemble, token_rows
@@ -24,12 +24,12 @@ from turnover.attribution.ensemble import Members, some_members
 from turnover.attribution.scope import turnover
 from turnover.data.sources import SOURCES
 from turnover.models.heads import turnover_heads
-from turnover.research.evaluate.retrained import draw_halves, retrained_losses
 from turnover.research.evaluate.task import EvaluationTask
 from turnover.storage.artifacts import write_manifest
 from turnover.training.fit import fit, item_losses
 from turnover.training.history import History
 from turnover.workflows.influence import compute_influence
+from turnover.workflows.subsets import draw_halves, retrained_losses
 
 SEEDS = 2
 Patch = pytest.MonkeyPatch

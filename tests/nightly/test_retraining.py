@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import turnover.research.evaluate.retrained as retrained_module
+import turnover.workflows.subsets as retrained_module
 from tests.contracts import test_baselines_problems as given
 from tests.contracts.test_baselines_problems import check_close
 from tests.helpers.builders import failing_after, names, randn, train_digits

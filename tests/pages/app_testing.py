@@ -17,13 +17,10 @@ APP = Path(__file__).parents[2] / "dashboard" / "app.py"
 PAGES = {
     "errors": "app_pages/errors.py",
     "training": "app_pages/training_item.py",
-    "curves": "app_pages/curves.py",
     "map": "app_pages/map.py",
-    "trust": "app_pages/trust.py",
     "cleanse": "app_pages/cleanse.py",
     "flags": "app_pages/flags.py",
-    "train": "app_pages/train.py",
-    "about": "app_pages/about.py",
+    "runs": "app_pages/runs.py",
 }
 OpenPage = Callable[..., AppTest]
 

@@ -1,8 +1,9 @@
-"""The curves: of a training that goes on, item by item at an epoch, and what tells of a leak."""
+"""The curves of a run, of a training that goes on, and what tells of a leak."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -13,14 +14,12 @@ import pandas as pd
 import pytest
 from safetensors.numpy import save_file
 
-from tests.helpers.fake_runs import EPOCHS, HOSTILE, FakeRun
+from tests.helpers.fake_runs import EPOCHS, FakeRun
 from tests.pages.app_testing import OpenPage, html_of
-from turnover.dashboard.runs.curves import _CHART, curves_figure
+from turnover.dashboard.runs.curves import losses_figure
 from turnover.dashboard.runs.curves_view import (
-    MOST,
     build_curves,
     build_partial,
-    largest_gaps,
     leak_sentence,
     leaks,
     training_sentence,
@@ -70,25 +69,6 @@ def write_partial(
     return folder
 
 
-# Gaps
-
-
-@pytest.mark.parametrize("epoch", range(1, EPOCHS + 1))
-def test_the_largest_gaps_at_an_epoch_come_first(run: Run, epoch: int) -> None:
-    masked, flipped = run.array("item_losses")[:, epoch - 1]
-    shown = largest_gaps(run, epoch)
-    assert [gap.value for gap in shown] == pytest.approx(
-        sorted(flipped - masked, reverse=True)[:MOST], abs=1e-6
-    )
-    for gap in shown:
-        position = int(gap.id.removeprefix("t"))
-        assert (gap.masked, gap.flipped) == pytest.approx((masked[position], flipped[position]))
-        assert (
-            gap.text == run.item("train", position)["text"]
-            and gap.injected == run.item("train", position)["planted"]
-        )
-
-
 # Leaks
 
 
@@ -136,12 +116,10 @@ def test_a_leak_is_named_with_its_size_and_what_is_shared(open_page: OpenPage, r
         {name: fact for name, fact in facts.items() if name not in ("format", "files")},
         sorted(facts["files"]),
     )
-    shown = html_of(open_page("curves"))
+    shown = html_of(open_page("runs"))
     assert "Training items leak into halves that should not know them" in shown
-    assert (
-        f"At {EPOCHS} epochs, most at epoch 1, the flipped loss lies below the unowned loss by 0.7"
-        in shown
-    )
+    assert f"At {EPOCHS} epochs, most at epoch 1, items that were not learned are" in shown
+    assert "easier than new ones, by a loss of 0.7" in shown
     assert (
         "in this run: the output bias, &lt;b&gt;batch norm&lt;/b&gt;." in shown
         and "<b>batch" not in shown
@@ -160,57 +138,29 @@ def test_without_a_leak_nothing_is_said(open_page: OpenPage, runs: Path) -> None
         {name: fact for name, fact in facts.items() if name not in ("format", "files")},
         sorted(facts["files"]),
     )
-    assert "leak into" not in html_of(open_page("curves"))
+    assert "leak into" not in html_of(open_page("runs"))
 
 
-# The figure and the epoch
+# The figure
 
 
-def test_the_gap_is_shaded_and_the_epochs_are_marked(run: Run) -> None:
+def test_the_figure_says_learned_and_not_learned_and_shades_what_is_between(run: Run) -> None:
     curves = build_curves(run)
-    figure = curves_figure(curves, 3)
-    assert [trace.name for trace in figure.data if trace.fill == "tonexty"] == ["Flipped"]
-    assert [trace.name for trace in figure.data][:2] == [
-        "Masked",
-        "Flipped",
-    ], "the shade reaches to the line before"
-    assert [shape.x0 for shape in figure.layout.shapes] == [2, 3]
-    assert [shape.x0 for shape in curves_figure(curves, 2).layout.shapes] == [2]
-    assert not curves_figure(replace(curves, kept=None)).layout.shapes
+    figure = losses_figure(curves.epochs, curves.series, curves.kept)
+    names = [trace.name for trace in figure.data]
+    assert names == ["Learned", "Not learned", "New items", "Validation"]
+    assert [trace.name for trace in figure.data if trace.fill == "tonexty"] == ["Not learned"]
+    assert "masked" in figure.data[0].hovertemplate and "flipped" in figure.data[1].hovertemplate
+    assert [shape.x0 for shape in figure.layout.shapes] == [2]
+    assert not losses_figure(curves.epochs, curves.series, None).layout.shapes
 
 
-def test_an_epoch_is_chosen_by_link_by_box_and_by_click(open_page: OpenPage, runs: Path) -> None:
-    run = Run(FakeRun(texts=HOSTILE).write(runs))
-    app = open_page("curves")
-    assert app.selectbox(key="epoch").value == "2", "the kept one"
-
-    def gap() -> str:
-        return html_of(app).split("<td><strong>")[1].split("</strong>")[0]
-
-    for epoch in (1, 3):
-        app.selectbox(key="epoch").select(str(epoch)).run()
-        assert gap() == f"{largest_gaps(run, epoch)[0].value:.3f}"
-    assert "<script" not in html_of(app) and "<img src=x" not in html_of(app)
-    assert open_page("curves", epoch="3").selectbox(key="epoch").value == "3"
-    assert open_page("curves", epoch="99").selectbox(key="epoch").value == "2"
-    assert open_page("curves", epoch="<b>").selectbox(key="epoch").value == "2"
-
-
-@pytest.mark.parametrize(("points", "chosen"), [([{"x": 3, "y": 0.5}], "3"), ([], "1")])
-def test_a_click_on_a_point_chooses_its_epoch(
-    points: list[dict[str, float]], chosen: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from turnover.dashboard.runs import curves as gaps
-
-    state = {"epoch": "1", _CHART: {"selection": {"points": points}}}
-    monkeypatch.setattr(gaps.st, "session_state", state)
-    gaps._picked()
-    assert state["epoch"] == chosen
-
-
-def test_images_are_shown_with_their_labels(open_page: OpenPage, runs: Path) -> None:
-    FakeRun(kind="image", classes=tuple("0123456789")).write(runs)
-    assert html_of(open_page("curves")).count('src="data:image/png;base64,') == MOST
+def test_a_run_shows_its_curves_first(open_page: OpenPage, runs: Path) -> None:
+    FakeRun(influence=False).write(runs)
+    app = open_page("runs")
+    (chart,) = app.get("plotly_chart")
+    assert "kept epoch 2" in str(chart.proto)
+    assert "66.7% right on the validation items; ordinary training: 70.0%." in html_of(app)
 
 
 # A training that goes on
@@ -219,36 +169,29 @@ def test_images_are_shown_with_their_labels(open_page: OpenPage, runs: Path) -> 
 def test_a_training_is_shown_as_far_as_it_has_come(open_page: OpenPage, runs: Path) -> None:
     FakeRun("whole").write(runs)
     write_partial(runs)
-    app = open_page("curves")
-    assert list(app.selectbox(key="training").options) == [
-        "The run in the sidebar",
-        "young",
-    ] and "3 epochs" in str(app.get("plotly_chart")[0].proto)
+    app = open_page("runs")
+    assert list(app.selectbox(key="training").options) == ["The chosen run", "young"]
+    assert "3 epochs" in str(app.get("plotly_chart")[0].proto)
+    assert list(app.dataframe[0].value["Now"]) == ["stopped", ""]
     app.selectbox(key="training").select("young").run()
-    assert "Epoch 2 of at most 30" in html_of(app) and "2 epochs; at the last epoch so far" in str(
-        app.get("plotly_chart")[0].proto
-    )
-    assert [metric.value for metric in app.metric] == ["25.0%", "not yet", "0.900", "0.900"]
-    assert "largest gap" not in html_of(app), "the items are not there yet"
+    assert "Epoch 2 of at most 30" in html_of(app) and "25.0% right" in html_of(app)
+    assert "2 epochs; at the last epoch so far" in str(app.get("plotly_chart")[0].proto)
     write_partial(runs, epochs=3)
     app.run()
     assert "Epoch 3 of at most 30" in html_of(app)
     write_partial(runs, epochs=4, checkpoint="plain")
     app.run()
-    assert "Trained; its plain twin is at epoch 4" in html_of(app)
-    assert open_page("curves", training="young").selectbox(key="training").value == "young"
-    assert (
-        open_page("curves", training="nowhere").selectbox(key="training").value
-        == "The run in the sidebar"
-    )
+    assert "Trained; ordinary training, to compare with, is at epoch 4" in html_of(app)
+    assert open_page("runs", training="young").selectbox(key="training").value == "young"
+    unknown = open_page("runs", training="nowhere").selectbox(key="training")
+    assert unknown.value == "The chosen run"
 
 
 def test_a_training_without_any_run_beside_it(open_page: OpenPage, runs: Path) -> None:
     folder = write_partial(runs, epochs=0)
-    app = open_page("curves")
-    assert "the curves appear here after the first epoch" in html_of(
-        app
-    ) and "No runs yet" not in html_of(app)
+    app = open_page("runs")
+    assert "the curves appear here after the first epoch" in html_of(app).casefold()
+    assert "No runs yet" not in html_of(app)
     write_partial(runs, unowned=1.5)
     app.run()
     assert "leak into halves" in html_of(app) and "Epoch 2 of at most 30" in html_of(app)
@@ -257,17 +200,16 @@ def test_a_training_without_any_run_beside_it(open_page: OpenPage, runs: Path) -
     assert "delete it to train from the" in html_of(app) and 'role="alert"' in html_of(app)
 
 
-def test_a_finished_training_becomes_the_run(open_page: OpenPage, runs: Path) -> None:
+def test_a_finished_training_becomes_the_chosen_run(open_page: OpenPage, runs: Path) -> None:
+    FakeRun("another").write(runs)
     folder = write_partial(runs)
-    app = open_page("curves", training="young")
+    app = open_page("runs", training="young")
     assert "Epoch 2" in html_of(app)
     FakeRun("young").write(runs)
-    for path in folder.iterdir():
-        path.unlink()
-    folder.rmdir()
-    app.run()
-    assert not app.exception and not [box for box in app.selectbox if box.key == "training"]
-    assert "Items with the largest gap" in html_of(app)
+    with_run = app.run()
+    shutil.rmtree(folder)
+    assert not with_run.exception and app.run().selectbox(key="run").value == "young"
+    assert not [box for box in app.selectbox if box.key == "training"]
 
 
 def _at(changed: float, twin: int = 0) -> Partial:
@@ -286,12 +228,7 @@ def test_a_training_reads_like_the_run_that_it_becomes(runs: Path) -> None:
     write_partial(runs)
     partial = read_partial(runs, "young")
     curves = build_partial(partial)
-    assert (
-        curves
-        and curves.kept is None
-        and curves.plain_accuracy is None
-        and "Kept" not in curves.table
-    )
+    assert curves and curves.kept is None and "ordinary" not in curves.accuracy
     assert [line.values for line in curves.series] == [
         (0.5, 0.5),
         (0.9, 0.9),

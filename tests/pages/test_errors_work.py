@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -10,7 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import turnover.dashboard.shared.prove as proving_module
+from tests.helpers.fake_jobs import at_work, fake_job
 from tests.helpers.fake_runs import HOSTILE, FakeRun
+from tests.helpers.kept_things import a_proof
 from tests.pages.app_testing import OpenPage, explorer, go_to_error, open_more
 from turnover.dashboard.errors.explorer import Explorer, hear, heard_place
 from turnover.dashboard.errors.list_view import (
@@ -22,6 +26,8 @@ from turnover.dashboard.errors.list_view import (
 )
 from turnover.dashboard.errors.markdown_view import code, issue_markdown, item_link
 from turnover.dashboard.errors.message_view import Message, read_message
+from turnover.dashboard.errors.pane_view import proof_facts
+from turnover.explain.causes import causes
 from turnover.explain.explanation import ErrorItem, error_items, explain_error
 from turnover.flags import Flags
 from turnover.flags.judgements import judge, judgements
@@ -86,7 +92,7 @@ def message(explorer: Explorer, acts: list[dict[str, Any]], **said: Any) -> Mess
 
 def hear_all(run: Run, explorer: Explorer, *acts: dict[str, Any]) -> None:
     numbered = [{"number": number, **act} for number, act in enumerate(acts, start=1)]
-    hear(explorer, message(explorer, numbered), Flags(run.folder), run.classes)
+    hear(explorer, message(explorer, numbered), Flags(run.folder), run.classes, str)
 
 
 def test_each_decision_counts_once_however_often_it_is_repeated(run: Run) -> None:
@@ -108,7 +114,7 @@ def test_each_decision_counts_once_however_often_it_is_repeated(run: Run) -> Non
     assert flags[4].note == "why <not>" and explorer.done == 3 and not explorer.problem
     assert [len(Flags(run.folder).history(place)) for place in (3, 4, 5)] == [1, 1, 1]
     again = message(explorer, [{"number": 1, "kind": "clear", "position": 3}], client="other")
-    hear(explorer, again, Flags(run.folder), run.classes)
+    hear(explorer, again, Flags(run.folder), run.classes, str)
     assert set(Flags(run.folder).current()) == {4, 5}, "another tab counts from one"
 
 
@@ -142,6 +148,7 @@ def test_a_decision_that_cannot_be_stored_says_so(run: Run) -> None:
         {"acts": [{"number": 1, "kind": "erase", "position": 1}]},
         {"acts": [{"number": 1, "kind": "judge", "position": 24, "label": 0}]},
         {"acts": [{"number": 1, "kind": "judge", "position": 1, "label": 3}]},
+        {"acts": [{"number": 1, "kind": "prove", "position": 24}]},
         {"acts": [{"number": True, "kind": "undo"}]},
         {"acts": [{"number": 1, "kind": "undo"}] * 2000},
         {"acts": [{"number": 1, "kind": "keep", "position": 1, "note": "x" * 9000}]},
@@ -188,6 +195,53 @@ def test_undo_takes_back_flags_and_judgements_in_turn(run: Run) -> None:
     hear_all(run, explorer, *acts, *[undo] * 3, acts[0], undo)
     assert "somebody has judged this error since" in explorer.problem
     assert judgements(flags)[3].verdict == "unclear"
+
+
+def test_a_proof_is_begun_once_and_says_why_it_cannot(run: Run) -> None:
+    explorer, begun = Explorer(run.name, Place(), "1"), list[int]()
+
+    def prove(position: int) -> str:
+        begun.append(position)
+        return "the disk is full"
+
+    acts = [{"number": 1, "kind": "prove", "position": 23}]
+    for _ in range(2):
+        said = message(explorer, acts)
+        hear(explorer, said, Flags(run.folder), run.classes, prove)
+    assert begun == [23] and explorer.problem == "the disk is full" and explorer.steps == []
+
+
+def test_what_retraining_showed_is_sent_with_the_error_and_its_items(run: Run) -> None:
+    items = error_items(run, with_influence=True)[:2]
+    known = causes(run)
+    why = known.by_error[items[0].position].sentence
+    proof = replace(a_proof(), error=items[0].position, why=why)
+    shown = proof_facts([proof], items, known)
+    assert list(shown) == [items[0].id], "the other one was not tested"
+    assert shown[items[0].id]["items"] == {"1": "confirmed", "2": "confirmed"}
+    assert shown[items[0].id]["why"]["words"] == proof.words(items[0].predicted)
+    other = proof_facts([replace(proof, why="another cause")], items, known)
+    assert other[items[0].id]["why"] is None and other[items[0].id]["items"]
+
+
+def test_prove_it_is_a_job_of_the_run_that_is_not_begun_twice(
+    open_page: OpenPage, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, begun = Run(FakeRun().write(runs)), list[list[str]]()
+    monkeypatch.setattr(
+        proving_module, "start_job", lambda _, steps, label: begun.append([*steps[0], label])
+    )
+    position = run.misclassified_positions[0]
+    error = str(run.item("validation", position)["id"])
+    assert proving_module.begin_proof(run, position) == ""
+    step = ["prove", "--run", str(run.folder), "--error", error]
+    assert begun == [[*step, f"Prove who taught {error}"]]
+    with at_work(fake_job(runs, [step], begun=True)):
+        assert proving_module.begin_proof(run, position) == "" and len(begun) == 1
+        app = open_page(item=error)
+        assert explorer(app)["proving"] == [error]
+        assert "Cancel" in [button.label for button in app.button]
+    assert explorer(open_page(item=error))["proving"] == []
 
 
 def test_a_relabel_without_a_class_is_refused_in_a_line(run: Run) -> None:
@@ -248,9 +302,9 @@ def test_what_is_open_below_is_part_of_the_place(open_page: OpenPage, runs: Path
 
 def test_a_browser_that_has_not_heard_of_a_change_by_hand_does_not_take_it_back(run: Run) -> None:
     explorer = Explorer(run.name, Place(more="truth"), "1", opened=2)
-    hear(explorer, message(explorer, [], place={}, opened=1), Flags(run.folder), run.classes)
+    hear(explorer, message(explorer, [], place={}, opened=1), Flags(run.folder), run.classes, str)
     assert explorer.place.more == "truth"
-    hear(explorer, message(explorer, [], place={}, opened=2), Flags(run.folder), run.classes)
+    hear(explorer, message(explorer, [], place={}, opened=2), Flags(run.folder), run.classes, str)
     assert explorer.place.more == "", "it went back to where nothing was open"
 
 
@@ -284,7 +338,9 @@ def test_an_error_as_markdown_says_all_and_quotes_what_is_data(tmp_path: Path) -
         )
         item = first(run)
         shown = explain_error(run, item, PREDICTION, 5)
-        made = issue_markdown(run.name, item, "<b>", shown, "http://127.0.0.1:8501/?item=v000")
+        proof = replace(a_proof(), claim="@x `y` <b>", items=(shown.proponents[0].position,))
+        link = "http://127.0.0.1:8501/?item=v000"
+        made = issue_markdown(run.name, item, "<b>", shown, link, [proof])
         outside = _without_spans(made)
         assert not set("<@#`") & set(
             outside.replace("### ", "").replace("(<http://127.0.0.1:8501/?item=v000>)", "")
@@ -295,6 +351,7 @@ def test_an_error_as_markdown_says_all_and_quotes_what_is_data(tmp_path: Path) -
             assert f"{times}{', uncertain' * card.uncertain}, `{card.id}`" in made
         assert outside.count("\n1. ") == 2 and outside.count("\n5. ") == 2
         assert shown.certainty in outside and shown.yardstick in outside
+        assert proof.numbers in made and outside.count("(retraining: confirmed)") == 1
 
 
 def _without_spans(text: str) -> str:

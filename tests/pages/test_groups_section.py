@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import turnover.dashboard.shared.prove as proving_module
 from tests.helpers.fake_runs import HOSTILE, FakeRun
+from tests.helpers.kept_things import a_proof
 from tests.pages.app_testing import OpenPage, explorer, html_of, open_more, shown_pane
 from turnover.attribution.estimators.significance import NOISE
 from turnover.dashboard.shared.groups_view import (
@@ -19,6 +22,8 @@ from turnover.dashboard.shared.groups_view import (
 )
 from turnover.explain.explanation import ErrorItem, error_items, rounded
 from turnover.explain.flips import Flip
+from turnover.explain.groups import injected
+from turnover.runs.proofs import keep_proof
 from turnover.runs.run import Run
 from turnover.storage.artifacts import MANIFEST, write_manifest
 
@@ -59,25 +64,47 @@ def test_words_that_no_text_contains_are_said_and_make_no_row(tmp_path: Path) ->
 
 
 def test_the_sentence_says_how_many_items_flip_an_error_and_what_they_do() -> None:
-    flip = Flip(np.array([4, 2]), (0.25, 1.51), (1.75, 1.7), 0.31)
-    assert (
-        flip_sentence(flip, ITEM, 800)
-        == "Taken at face value, removing these 2 training items is predicted to flip this error to"
-        " “negative”: the loss of the true label “negative” is 1.3 nats above that of the "
-        "predicted one, and predicted to be 0.050 below it (± 0.31) then."
+    flip = Flip(np.array([4, 2]), 0.7, 0.484, 0.5)
+    assert flip_sentence(flip, ITEM, 800) == (
+        "Removing these 2 training items is predicted to flip this error to “negative”: “positive” "
+        "falls from 70% to 48%, and below 50% “negative” wins."
     )
-    one = flip_sentence(Flip(np.array([4]), (0.25, 1.5), (1.75, 1.7), None), ITEM, 800)
-    assert "removing this training item is" in one and "(error not known)" in one
-    none = flip_sentence(Flip(np.array([], np.int64), (0.25, 1.5), (0.25, 1.5), None), ITEM, 1800)
+    one = flip_sentence(Flip(np.array([4]), 0.7, 0.4, 0.5), ITEM, 800)
+    assert "Removing this training item is" in one
+    none = flip_sentence(Flip(np.array([], np.int64), 0.7, 0.7, 0.5), ITEM, 1800)
     assert none.startswith(
-        "No group of up to half of the 1,800 training items is predicted to flip this error: the "
-        "loss"
+        "No group of up to half of the 1,800 training items is predicted to flip this error"
     )
-    assert "Another label" in caution_sentence(3) and "Another label" not in caution_sentence(2)
+    assert flip_sentence(None, ITEM, 800).startswith("Not tested: ")
+    assert "Another label" in caution_sentence(0.05, 3)
+    assert caution_sentence(0.05, 2) == (
+        "Sums of influences times 0.050: so much of them did retraining show in this run."
+    )
     assert [number(value) for value in (-12.34, 0.0456)] == [f"−{rounded(12.34)}", "+0.046"]
 
 
 # The page
+
+
+def test_a_group_is_proved_by_a_button_until_its_verdict_stands_in_the_table(
+    open_page: OpenPage, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, begun = Run(FakeRun(train=70).write(runs)), list[list[str]]()
+    monkeypatch.setattr(proving_module, "begin_job", lambda step, label: begun.append(step))
+    app = open_more(open_page(), "Groups")
+    item = next(
+        one for one in error_items(run, with_influence=True) if one.id == explorer(app)["item"]
+    )
+    names = [button.label for button in app.button if button.label.startswith("Prove ")]
+    assert len(names) == 2 and "opponents" not in f"{names}"
+    next(button for button in app.button if "injected" in button.label).click().run()
+    option = ["--injected", "cue-submarine"]
+    assert begun == [["prove", "--run", str(run.folder), "--error", item.id, *option]]
+    group = tuple(injected(run, "cue-submarine").instances.tolist())
+    keep_proof(run, replace(a_proof(), error=item.position, items=group))
+    app = app.run()
+    assert "retraining: confirmed" in html_of(app)
+    assert not any("injected" in button.label for button in app.button)
 
 
 def test_the_section_sums_and_flips(open_page: OpenPage, runs: Path) -> None:
@@ -109,13 +136,16 @@ def test_the_items_that_flip_an_error_are_listed(open_page: OpenPage, runs: Path
         item = next(
             one for one in error_items(run, with_influence=True) if one.id == explorer(app)["item"]
         )
+        assert "Not tested" in html_of(app) and build_groups(run, item).ids == ()
+        keep_proof(run, replace(a_proof(), error=item.position, predicted=1.6))
+        app = app.run()
         made, section = (
             build_groups(run, item),
             html_of(app).split('<ol class="to-removed">')[1].split("</ol>")[0],
         )
-        assert 0 < made.size == len(made.removed) == section.count("<li>")
+        assert 0 < len(made.ids) == len(made.removed) == section.count("<li>")
         assert all(one.id in section for one in made.removed)
-        assert section.count("<img") == (made.size if kind == "image" else 0)
+        assert section.count("<img") == (len(made.ids) if kind == "image" else 0)
         assert (kind == "text") == any(box.key == "containing" for box in app.text_input)
 
 

@@ -1,10 +1,14 @@
-"""Data of one's own on the Train page, as pure functions: what is wrong at sight, and the options
+"""Data of one's own for a new run, as pure functions: what is wrong at sight, and the options
 that say the same.
 """
 
 from __future__ import annotations
 
+import io
+import re
 import shlex
+import stat
+import zipfile
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -13,6 +17,8 @@ import pytest
 from tests.helpers.fake_runs import FakeRun
 from turnover.cli import build_parser
 from turnover.cli.train import own_data
+from turnover.dashboard.runs import uploads
+from turnover.dashboard.runs.details import build_details
 from turnover.dashboard.runs.train_model_view import SUITS, titles_of
 from turnover.dashboard.runs.train_view import (
     TrainingRequest,
@@ -23,11 +29,12 @@ from turnover.dashboard.runs.train_view import (
     steps,
     usual_values,
 )
+from turnover.dashboard.runs.uploads import find_uploads, keep_upload
 from turnover.dashboard.shared.flags_view import apply_command
 from turnover.dashboard.shared.own_data_view import clean, own_name, own_problem
-from turnover.dashboard.shared.runs_view import build_about
 from turnover.data.tables import FILES, OwnData
-from turnover.runs.run import Run
+from turnover.errors import TurnoverError
+from turnover.runs.run import Run, find_runs
 
 
 @pytest.fixture
@@ -190,16 +197,72 @@ def test_flags_are_applied_to_what_the_run_remembers(table: Path, tmp_path: Path
     )
 
 
-def test_about_tells_files_and_columns_with_the_settings_and_what_the_check_found(
+def test_details_tell_files_and_columns_with_the_settings_and_what_the_check_found(
     table: Path, tmp_path: Path
 ) -> None:
-    about = build_about(
+    details = build_details(
         run_on(OwnData(str(table), label_column="l"), tmp_path, data_report=["2 texts <b>"])
     )
-    assert dict(about.groups)["Settings"] == (
+    assert dict(details.groups)["Settings"] == (
         ("data", "files"),
         ("label_column", "l"),
         ("members", "2"),
         ("train", str(table)),
     )
-    assert about.data_report == ("2 texts <b>",)
+    assert details.data_report == ("2 texts <b>",)
+
+
+# Uploads
+
+
+def packed(*files: tuple[str, bytes], link: str = "") -> bytes:
+    """A zip file."""
+    with zipfile.ZipFile(file := io.BytesIO(), "w") as archive:
+        for name, content in files:
+            archive.writestr(name, content)
+        if link:
+            entry = zipfile.ZipInfo(link)
+            entry.external_attr = (stat.S_IFLNK | 0o777) << 16
+            archive.writestr(entry, "/etc/passwd")
+    return file.getvalue()
+
+
+def test_an_upload_is_kept_once_under_a_plain_name(tmp_path: Path) -> None:
+    kept = keep_upload(tmp_path, "../a b/../-my <films>.CSV", b"text,label")
+    assert kept.read_bytes() == b"text,label" and kept.name == "my-films-.CSV"
+    assert kept.parents[2] == tmp_path and find_runs(tmp_path) == []
+    assert keep_upload(tmp_path, "../a b/../-my <films>.CSV", b"text,label") == kept
+    other = keep_upload(tmp_path, "my-films-.CSV", b"other")
+    assert set(find_uploads(tmp_path)) == {kept, other}
+
+
+def test_a_zip_of_folders_is_unpacked_without_links_or_ways_out(tmp_path: Path) -> None:
+    files = [(f"pictures/{name}/1.png", b"x") for name in ("cat", "dog")]
+    content = packed(*files, ("__MACOSX/cat/._1.png", b"x"), link="pictures/cat/link.png")
+    kept = keep_upload(tmp_path / "runs", "pictures.zip", content)
+    assert sorted(path.relative_to(kept).as_posix() for path in kept.rglob("*.*")) == [
+        "cat/1.png",
+        "dog/1.png",
+    ]
+    odd = keep_upload(tmp_path / "runs", "odd.zip", packed(("../../../out.png", b"x")))
+    assert [path.name for path in tmp_path.rglob("out.png")] == ["out.png"]
+    assert [path.name for path in odd.iterdir()] == ["out.png"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("notes.txt", b"x", "notes.txt: upload a file that ends with .csv"),
+        ("", b"x", "data: upload a file that ends with .csv"),
+        ("torn.zip", packed(("a", b"x"))[:20], "torn.zip: cannot be unpacked"),
+        ("bomb.zip", packed(("a", bytes(2**20))), "bomb.zip: 1 files of 1 MB are too many"),
+    ],
+)
+def test_an_upload_that_cannot_be_used_is_refused_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: bytes, words: str
+) -> None:
+    monkeypatch.setattr(uploads, "_UNPACKED", 2**20 - 1)
+    with pytest.raises(TurnoverError, match=re.escape(words)):
+        keep_upload(tmp_path, name, content)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert find_uploads(tmp_path) == []

@@ -16,7 +16,7 @@ from turnover.explain.causes import causes
 from turnover.explain.explanation import error_items, explain_error
 from turnover.runs.run import PREDICTION, Run
 
-PAGES = ("errors", "training", "map", "curves", "trust", "flags", "cleanse")
+PAGES = ("errors", "training", "map", "runs", "flags", "cleanse")
 pytestmark = pytest.mark.usefixtures("fresh")
 
 
@@ -44,9 +44,7 @@ def test_every_page_opens(
     FakeRun(kind=kind, classes=classes, influence=influence).write(runs)
     app = open_page(page)
     assert app.title[0].value.casefold().startswith(page) and "cannot be" not in html_of(app)
-    assert ("No influence yet" in html_of(app)) is (
-        not influence and page not in ("curves", "flags")
-    )
+    assert ("No influence yet" in html_of(app)) is (not influence and page not in ("runs", "flags"))
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -98,11 +96,6 @@ def test_a_run_without_influence_names_the_command(open_page: OpenPage, runs: Pa
     assert "No influence yet" in html_of(app)
     assert app.code[0].value == f"turnover influence --run {folder}"
     assert explorer(app)["total"] == 8 and shown_pane(app)["teachers"] == []
-
-
-def test_a_run_without_influence_still_has_its_curves(open_page: OpenPage, runs: Path) -> None:
-    FakeRun(influence=False).write(runs)
-    assert open_page("curves").metric[0].value == "66.7%"
 
 
 def test_a_damaged_influence_names_the_file(open_page: OpenPage, runs: Path) -> None:
@@ -269,13 +262,3 @@ def test_a_visit_without_a_link_finds_the_list_as_it_was(open_page: OpenPage, ru
     app.query_params["item"] = ids[5]
     app.switch_page("app_pages/errors.py").run()
     assert explorer(app)["item"] == ids[5], "a link shows what it says"
-
-
-def test_curves_show_the_figure_and_its_numbers(open_page: OpenPage, runs: Path) -> None:
-    FakeRun().write(runs)
-    app = open_page("curves")
-    (chart,) = app.get("plotly_chart")
-    assert "kept epoch 2" in str(chart.proto)
-    assert [metric.value for metric in app.metric][:2] == ["66.7%", "70.0%"]
-    assert list(app.dataframe[0].value["Epoch"]) == [1, 2, 3]
-    assert "How to read this" in html_of(app)

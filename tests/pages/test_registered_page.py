@@ -14,7 +14,8 @@ import pytest
 from tests.helpers.fake_runs import FakeRun
 from tests.pages.app_testing import PAGES, OpenPage, html_of
 from turnover.dashboard.runs.curves_view import build_curves
-from turnover.dashboard.shared.runs_view import build_about, share_words, summarise
+from turnover.dashboard.runs.details import build_details
+from turnover.dashboard.shared.runs_view import summarise
 from turnover.runs.run import RUN_FILES, Run
 from turnover.storage.artifacts import read_manifest, write_manifest
 
@@ -52,7 +53,7 @@ def registered(runs: Path, name: str = "adopted") -> Path:
     return folder
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page != "train"])
+@pytest.mark.parametrize("page", PAGES)
 def test_every_page_opens(page: str, runs: Path, open_page: OpenPage) -> None:
     registered(runs)
     app = open_page(page)
@@ -60,16 +61,10 @@ def test_every_page_opens(page: str, runs: Path, open_page: OpenPage) -> None:
     assert "nan%" not in html_of(app) and "None" not in html_of(app)
 
 
-def test_the_plain_twin_is_unknown(runs: Path, open_page: OpenPage) -> None:
+def test_what_is_unknown_is_left_out_or_said_to_be(runs: Path, open_page: OpenPage) -> None:
     registered(runs)
-    shown = {metric.label: metric.value for metric in open_page("curves").metric}
-    assert shown["Plain twin accuracy"] == "unknown"
-    assert shown["Validation accuracy"] == "66.7%"
-
-
-def test_about_says_where_the_model_was_trained(runs: Path, open_page: OpenPage) -> None:
-    registered(runs)
-    text = html_of(open_page("about"))
+    assert "66.7% right on the validation items." in html_of(open_page("runs"))
+    text = html_of(open_page("runs", view="Details"))
     assert "66.7% with turn-over dropout, unknown without" in text
     assert "elsewhere, made a run on" in text and "mine:build" in text
 
@@ -77,11 +72,6 @@ def test_about_says_where_the_model_was_trained(runs: Path, open_page: OpenPage)
 def test_the_views_know_what_is_unknown(tmp_path: Path) -> None:
     run = Run(registered(tmp_path))
     curves = build_curves(run)
-    assert (curves.epochs, curves.kept, curves.plain_accuracy) == ((1,), 1, None)
-    assert "Recipe" not in dict(build_about(run).groups)
-    assert summarise(run).quality == "averaged over 1 model, 66.7% accurate"
-    assert (share_words(None), share_words(None, "not yet"), share_words(0.5)) == (
-        "unknown",
-        "not yet",
-        "50.0%",
-    )
+    assert (curves.epochs, curves.kept) == ((1,), 1)
+    assert "Recipe" not in dict(build_details(run).groups)
+    assert summarise(run).quality == "1 model, 66.7% right"

@@ -13,7 +13,7 @@ from tests.pages.app_testing import OpenPage, html_of
 pytestmark = pytest.mark.usefixtures("fresh")
 
 
-@pytest.mark.parametrize("page", ["errors", "curves", "train"])
+@pytest.mark.parametrize("page", ["errors", "runs"])
 @pytest.mark.parametrize("named", [["b"], ["b", "b"], ["b", "b", "b"], ["a", "b"], ["nobody", "b"]])
 def test_the_last_run_that_is_named_is_shown(
     open_page: OpenPage, runs: Path, named: list[str], page: str

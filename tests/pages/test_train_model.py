@@ -1,5 +1,5 @@
-"""Models beyond the built-in ones on the Train page: the fields that each needs, what is refused at
-the field, and what is sent.
+"""Models beyond the built-in ones in a new run: the fields that each needs, what is refused at the
+field, and what is sent.
 """
 
 from __future__ import annotations
@@ -8,11 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from streamlit.testing.v1 import AppTest
 
-from tests.pages.app_testing import OpenPage, html_of
 from turnover.cli import build_parser
-from turnover.dashboard.runs import train_form
 from turnover.dashboard.runs.train_model_view import (
     NOT_OFFERED,
     SHARED,
@@ -38,9 +35,8 @@ from turnover.models.names import ALLOW
 from turnover.models.options import Option
 from turnover.models.registry import families
 
-pytestmark = pytest.mark.usefixtures("fresh", "nothing_allowed")
+pytestmark = pytest.mark.usefixtures("nothing_allowed")
 NETWORK, RESNET = Torchvision.title, "torchvision:resnet18"
-WRONG = '<p class="to-quiet to-wrong-field">'
 
 
 def some_value(own: Option) -> Any:
@@ -59,9 +55,6 @@ def module(tmp_path: Path) -> str:
 def nothing_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the machine that tests allows."""
     monkeypatch.delenv(ALLOW, raising=False)
-
-
-# Views
 
 
 @pytest.mark.parametrize("data", ["digits", "sst2", "cifar10", "files"])
@@ -169,101 +162,3 @@ def test_a_file_of_code_that_is_not_there_is_named(
 def test_weights_of_torchvision_are_said_to_be_downloaded() -> None:
     assert "Downloaded" in notes(RESNET, {"pretrained": True})["pretrained"]
     assert notes(RESNET, {}) == {}
-
-
-# The page
-
-
-@pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What would have been started, all that is checked being right."""
-    calls: list[Any] = []
-    monkeypatch.setattr(train_form, "start_job", lambda runs, steps, title: calls.append(steps))
-    monkeypatch.setattr(train_form, "_checked", lambda wish, runs: True)
-    return calls
-
-
-def press_start(app: AppTest) -> None:
-    next(one for one in app.button if one.label == "Start training").click().run()
-    assert not app.exception
-
-
-def test_a_network_of_torchvision_from_the_url(open_page: OpenPage, started: list[Any]) -> None:
-    query = {
-        "train-model": NETWORK,
-        "train-named": "torchvision:vgg19_bn",
-        "train-from-layer": "classifier",
-        "train-pretrained": "true",
-    }
-    app = open_page("train", **query)
-    assert (
-        "Downloaded from PyTorch" in html_of(app)
-        and app.number_input(key="train-members").placeholder == "1"
-    )
-    press_start(app)
-    sent = ["--model", "torchvision:vgg19_bn", "--pretrained", "--from-layer", "classifier"]
-    assert started[0][0][:9] == ["train", "--data", "digits", *sent, "--seed"]
-
-
-def test_another_family_starts_with_its_own_first_choice(
-    open_page: OpenPage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv(ALLOW, "mine:build")
-    app = open_page("train", **{"train-model": NETWORK, "train-named": "torchvision:vgg19_bn"})
-    assert app.selectbox(key="train-named").value == "torchvision:vgg19_bn"
-    app.selectbox(key="train-model").set_value(Own.title).run()
-    assert not app.exception and app.selectbox(key="train-named").value == "mine:build"
-
-
-def test_an_encoder_of_the_hub_is_said_to_be_downloaded_and_one_that_cannot_be_is_refused(
-    open_page: OpenPage,
-) -> None:
-    app = open_page(
-        "train",
-        **{"train-data": "reviews", "train-model": "adapters", "train-encoder": "nobody/nothing"},
-    )
-    assert (
-        "asks the Hugging Face hub" in html_of(app)
-        and app.number_input(key="train-layers").placeholder == "all"
-    )
-    app.text_input(key="train-encoder").set_value("/nowhere/<b>x</b>").run()
-    assert (
-        WRONG in html_of(app)
-        and "<b>x" not in html_of(app)
-        and "asks the Hugging Face hub" not in html_of(app)
-    )
-    assert next(one for one in app.button if one.label == "Start training").disabled
-
-
-def test_own_code_is_chosen_among_what_was_allowed_and_a_link_names_no_other(
-    open_page: OpenPage, monkeypatch: pytest.MonkeyPatch, started: list[Any], module: str
-) -> None:
-    monkeypatch.setenv(ALLOW, f"{module}, mine:build")
-    app = open_page("train", **{"train-model": Own.title, "train-named": "evil.py:build"})
-    assert (
-        app.selectbox(key="train-named").options == [module, "mine:build"]
-        and app.selectbox(key="train-named").value == module
-    )
-    assert (
-        WRONG not in html_of(app)
-        and "is offered if" not in html_of(app)
-        and not [one for one in app.number_input if one.key == "train-groups"]
-    )
-    press_start(app)
-    assert started[0][0][3:5] == started[0][1][-2:] == ["--model", module]
-
-
-@pytest.mark.parametrize("allowed", [None, "", "resnet18,torchvision:resnet18"])
-def test_own_code_is_not_offered_unless_the_dashboard_was_started_with_it(
-    open_page: OpenPage, monkeypatch: pytest.MonkeyPatch, allowed: str | None
-) -> None:
-    if allowed is not None:
-        monkeypatch.setenv(ALLOW, allowed)
-    app = open_page("train", **{"train-model": Own.title, "train-named": "evil.py:build"})
-    assert (
-        Own.title not in app.selectbox(key="train-model").options
-        and app.selectbox(key="train-model").value == "small-vgg"
-    )
-    assert f"if the dashboard is started with {ALLOW}=" in html_of(app) and not [
-        one for one in app.selectbox if one.key == "train-named"
-    ]

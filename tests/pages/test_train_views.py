@@ -1,4 +1,4 @@
-"""What the Train page and the list of jobs say, as pure functions."""
+"""What a new run and the list of jobs say, as pure functions."""
 
 from __future__ import annotations
 
@@ -99,10 +99,11 @@ def test_what_cannot_be_trained_is_said_before_it_starts(
 @pytest.mark.parametrize("data", NAMES)
 def test_every_wish_is_understood_by_the_command_line(data: str, tmp_path: Path) -> None:
     shared = {"limit": 10, "validation_limit": 5, "members": 3, "groups": 0, "epochs": 7}
+    shared |= {"label_noise": 0.025, "seed": 4}
     for family in titles_of(SOURCES[data].kind).values():
         assert family
         model = family.choices()[0]
-        wish = TrainingRequest(data, model, "x", str(tmp_path), 2.5, 4, options=shared)
+        wish = TrainingRequest(data, model, "x", str(tmp_path), options=shared)
         trained, influence = (build_parser().parse_args(step) for step in steps(wish, tmp_path))
         assert (
             trained.data,
@@ -127,7 +128,7 @@ def test_every_wish_is_understood_by_the_command_line(data: str, tmp_path: Path)
 
 
 def test_empty_fields_leave_the_choice_to_the_command(tmp_path: Path) -> None:
-    expected = f"train --data digits --model small-vgg --seed 0 --run {tmp_path / 'mine'}"
+    expected = f"train --data digits --model small-vgg --run {tmp_path / 'mine'}"
     assert arguments(DIGITS, tmp_path) == expected.split()
 
 
@@ -181,7 +182,7 @@ def test_a_card_for_every_state(tmp_path: Path) -> None:
     assert list(cards) == ["stopping", "queued", "running", "lost", "cancelled", "failed", "done"]
     assert (
         cards["done"].line
-        == "Done: 8 members, 90.0% accurate on the validation items, 91.0% without turn-over "
+        == "Done: 8 models, 90.0% right on the validation items, 91.0% without turn-over "
         "dropout."
     )
     assert (cards["failed"].line, cards["failed"].log) == ("no <b>", "one\ntwo")
@@ -214,7 +215,7 @@ def test_a_model_without_a_plain_twin_is_done_all_the_same(
         },
     )
     (card,) = job_cards(find_jobs(tmp_path))
-    assert card.line == "Done: 8 members, 90.0% accurate on the validation items."
+    assert card.line == "Done: 8 models, 90.0% right on the validation items."
 
 
 def test_jobs_are_told_apart_by_command_and_run(tmp_path: Path) -> None:

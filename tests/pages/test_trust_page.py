@@ -1,4 +1,4 @@
-"""The Trust page in every state, and the note that the Errors page borrows from it."""
+"""The Trust tab in every state, and the note that the Errors page borrows from it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from tests.helpers.fake_runs import HOSTILE, FakeRun, remove_influence
 from tests.pages.app_testing import OpenPage, html_of, open_more, shown_pane
+from turnover.dashboard.shared import jobs
 from turnover.research.evaluate.results import FOLDER, Figure, ResultRow, keep_result
 from turnover.runs.run import Run
 from turnover.storage.artifacts import MANIFEST, write_manifest
@@ -61,30 +63,38 @@ def change_influence(folder: Path, scale: float) -> None:
     )
 
 
-def test_nothing_measured_names_the_command(open_page: OpenPage, runs: Path) -> None:
-    folder = FakeRun().write(runs)
-    app = open_page("trust")
-    assert app.title[0].value == "Trust" and "Nothing is measured yet" in html_of(app)
-    assert app.code[0].value == f"turnover evaluate --run {folder} --measure lds"
-    assert not app.get("plotly_chart") and "<code>--measure agreement</code>" in html_of(app)
-    assert [metric.label for metric in app.metric] == [
-        "With a strong item",
-        "Strong items an error",
-        "Agreement, raw",
-        "Members",
-    ]
-    assert app.metric[2].value == "0.20" and app.metric[3].value == "4"
+def open_trust(open_page: OpenPage, **query: str) -> AppTest:
+    return open_page("runs", view="Trust", **query)
+
+
+def test_the_button_measures_as_a_job(
+    open_page: OpenPage, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = FakeRun(facts={"timings": {"twin": 1.0}}).write(runs)
+    started: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(jobs, "start_job", lambda *arguments: started.append(arguments))
+    app = open_trust(open_page)
+    assert not app.get("plotly_chart") and not app.code and not app.metric
+    assert "It takes about 1 min, and goes on" in html_of(app)
+    app.button(key="measure-start").click().run()
+    step = ["evaluate", "--run", str(folder), "--measure", "lds"]
+    assert started == [(runs, [step], "Measure fake: lds")] and not app.exception
+    keep(folder, "lds", *lds_rows())
+    app = open_trust(open_page)
+    assert "Do summed influences" not in str(app.selectbox(key="measure-asked").options)
+    app.button(key="measure-start").click().run()
+    assert started[1][1][0][-1] == "agreement"
 
 
 def test_one_measure_is_a_picture_with_its_numbers(open_page: OpenPage, runs: Path) -> None:
     folder = FakeRun().write(runs)
     keep(folder, "lds", *lds_rows(), halves=6, ceiling=0.9)
-    app = open_page("trust")
+    app = open_trust(open_page)
     (chart,) = app.get("plotly_chart")
     assert "best: turn-over, as shown, 0.60" in str(
         chart.proto
     ) and "the most that can be reached" in str(chart.proto)
-    table = app.dataframe[0].value
+    table = app.dataframe[-1].value
     assert list(table["Method"]) == [
         "turn-over, as shown",
         "TracIn",
@@ -97,11 +107,11 @@ def test_one_measure_is_a_picture_with_its_numbers(open_page: OpenPage, runs: Pa
         "refused" in table["Note"].iloc[3]
         and "Do summed influences predict retraining on random halves?" in shown
     )
-    assert (
-        shown.index("turn-over, as shown")
-        < shown.index("TracIn")
-        < shown.index("turn-over, one member")
-    )
+    assert list(json.loads(chart.proto.spec)["layout"]["yaxis"]["categoryarray"]) == [
+        "turn-over, one member",
+        "TracIn",
+        "<b>turn-over, as shown</b>",
+    ]
     assert (
         "rank correlation of 0.600 [0.500, 0.700]" in shown
         and "halves 6" in shown
@@ -124,17 +134,17 @@ def test_one_of_several_measures_is_chosen_by_the_url(open_page: OpenPage, runs:
         "coverage, top 10": Figure(0.8),
     }
     keep(folder, "agreement", ResultRow("turn-over, as shown", 1.0, 1.0, figures), members=4)
-    app = open_page("trust", measure="something-new")
+    app = open_trust(open_page, measure="something-new")
     assert app.segmented_control(key="measure").value == "something-new"
-    assert "score" in app.dataframe[0].value and "Something new" in html_of(app)
+    assert "score" in app.dataframe[-1].value and "Something new" in html_of(app)
     app.segmented_control(key="measure").set_value("agreement").run()
-    assert not app.exception and "Spearman" in app.dataframe[0].value
-    assert app.metric[2].label == "Split-half agreement" and app.metric[2].value == "0.87"
-    assert "the other 2 give the same sign in 99.9%" in html_of(
+    assert not app.exception and "Spearman" in app.dataframe[-1].value
+    assert "What 2 of the models call reliable, the other 2 give the same sign in 99.9%" in html_of(
         app
-    ) and "80% come out within the error bars" in html_of(app)
+    )
+    assert "80% come out within ± 1.96 standard errors" in html_of(app)
     # what says most comes first
-    assert open_page("trust", measure="nothing").segmented_control(key="measure").value == "lds"
+    assert open_trust(open_page, measure="nothing").segmented_control(key="measure").value == "lds"
 
 
 def test_a_measure_that_another_run_lacks_is_let_go(open_page: OpenPage, runs: Path) -> None:
@@ -146,7 +156,7 @@ def test_a_measure_that_another_run_lacks_is_let_go(open_page: OpenPage, runs: P
     )
     keep(one, "lds", *lds_rows())
     keep(two, "lds", *lds_rows())
-    app = open_page("trust", run="one", measure="injected")
+    app = open_trust(open_page, run="one", measure="injected")
     app.selectbox(key="run").select("two").run()
     assert not app.exception and app.segmented_control(key="measure").value == "lds"
 
@@ -154,13 +164,13 @@ def test_a_measure_that_another_run_lacks_is_let_go(open_page: OpenPage, runs: P
 def test_a_stale_result_says_so_and_counts_for_nothing(open_page: OpenPage, runs: Path) -> None:
     folder = FakeRun().write(runs)
     keep(folder, "lds", *lds_rows())
-    assert "out of date" not in html_of(open_page("trust"))
+    assert "out of date" not in html_of(open_trust(open_page))
     change_influence(folder, 2.0)
-    app = open_page("trust")
+    app = open_trust(open_page)
     assert "These numbers are out of date" in html_of(
         app
     ) and "influences were computed again" in html_of(app)
-    assert app.code[0].value == f"turnover evaluate --run {folder} --measure lds"
+    assert "summed influences predict retraining" in app.selectbox(key="measure-asked").value
     assert "rank correlation of" not in html_of(app)
 
 
@@ -168,7 +178,7 @@ def test_a_damaged_result_hides_no_other(open_page: OpenPage, runs: Path) -> Non
     folder = FakeRun().write(runs)
     keep(folder, "lds", *lds_rows())
     (folder / FOLDER / "injected.json").write_text('{"torn', encoding="utf-8")
-    app = open_page("trust")
+    app = open_trust(open_page)
     assert "injected.json: not readable (" in html_of(app)
     assert f"<code>turnover evaluate --run {folder} --measure injected</code>" in html_of(app)
     assert len(app.get("plotly_chart")) == 1
@@ -177,10 +187,10 @@ def test_a_damaged_result_hides_no_other(open_page: OpenPage, runs: Path) -> Non
 def test_no_method_gave_a_number(open_page: OpenPage, runs: Path) -> None:
     folder = FakeRun().write(runs)
     keep(folder, "lds", ResultRow("a method", 0.0, 0.0, note="refused: no"))
-    app = open_page("trust")
+    app = open_trust(open_page)
     assert (
         "No method gave a number" in html_of(app)
-        and app.dataframe[0].value["Note"].iloc[0] == "refused: no"
+        and app.dataframe[-1].value["Note"].iloc[0] == "refused: no"
     )
 
 
@@ -188,48 +198,43 @@ def test_a_run_without_influence_names_the_command(open_page: OpenPage, runs: Pa
     folder = FakeRun().write(runs)
     keep(folder, "lds", *lds_rows())
     remove_influence(folder)
-    app = open_page("trust")
+    app = open_trust(open_page)
     assert app.code[0].value == f"turnover influence --run {folder}" and not app.metric
 
 
 def test_one_member_knows_nothing_of_noise(open_page: OpenPage, runs: Path) -> None:
     FakeRun(members=1).write(runs)
-    app = open_page("trust")
-    assert "with one member nothing tells them from noise" in html_of(app)
-    assert [metric.value for metric in app.metric] == ["unknown", "unknown", "unknown", "1"]
+    app = open_trust(open_page)
+    assert "With one model, nothing tells whether an explanation is reliable" in html_of(app)
     numbers = html_of(open_more(open_page("errors"), "numbers"))
     assert "Nothing says which of these items stand out" in numbers
 
 
 def test_no_errors_at_all(open_page: OpenPage, runs: Path) -> None:
     FakeRun(errors=False).write(runs)
-    assert "nothing to trust or to doubt" in html_of(open_page("trust"))
+    assert "nothing to trust yet" in html_of(open_trust(open_page))
 
 
 def test_names_from_a_file_stay_text(open_page: OpenPage, runs: Path) -> None:
     folder = FakeRun().write(runs)
     keep(folder, "lds", *lds_rows(HOSTILE[0]), **{"<b>halves</b>": "<script>"})
-    app = open_page("trust")
+    app = open_trust(open_page)
     shown = html_of(app)
-    assert (
-        "<img src=x" not in shown
-        and "<b>" not in shown
-        and "<script" not in shown
-        and "&lt;img src=x" in shown
-    )
+    assert "<img src=x" not in shown and "<b>" not in shown and "<script" not in shown
+    assert "&lt;b&gt;halves&lt;/b&gt;" in shown
     assert "<img" not in app.get("plotly_chart")[0].proto.spec
 
 
 @pytest.mark.parametrize(
     ("scale", "words"),
-    [(1e6, "behind none of 8 errors"), (1e-6, "Read single influences of this run where")],
+    [(1e6, "cannot tell for any of 8 errors"), (1e-6, "explanations of all 8 errors are reliable")],
 )
 def test_the_sentence_and_the_note_follow_the_noise(
     open_page: OpenPage, runs: Path, scale: float, words: str
 ) -> None:
     folder = FakeRun().write(runs)
     change_influence(folder, scale)
-    app = open_page("trust")
+    app = open_trust(open_page)
     assert words in html_of(app)
     errors = open_more(open_page("errors"), "numbers")
     noisy = scale > 1

@@ -1,13 +1,21 @@
-"""What the Trust page says, from numbers alone."""
+"""What the Trust tab says, from numbers alone."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from turnover.dashboard.runs.measured_view import build_measured
-from turnover.dashboard.runs.trust_view import GOAL, build_trust, sentence_of
+from tests.helpers.fake_runs import FakeRun
+from turnover.dashboard.runs.measured_view import OURS, build_measured
+from turnover.dashboard.runs.trust_view import (
+    GOAL,
+    build_trust,
+    open_measures,
+    sentence_of,
+    time_to_measure,
+)
 from turnover.explain.facts import Certainty
 from turnover.research.evaluate.results import (
     AS_SHOWN,
@@ -18,6 +26,7 @@ from turnover.research.evaluate.results import (
     ResultRow,
     Results,
 )
+from turnover.runs.run import Run
 
 
 def certainty(strong: list[int], **changes: Any) -> Certainty:
@@ -41,32 +50,16 @@ def certainty(strong: list[int], **changes: Any) -> Certainty:
 @pytest.mark.parametrize(
     ("strong", "changes", "words"),
     [
-        ([], {}, "nothing to trust or to doubt"),
-        (
-            [],
-            {"misclassified": 3, "members": 1},
-            "Do not read single influences of this run: with one member",
-        ),
-        ([0, 0, 0], {}, "behind none of 3 errors"),
-        ([0], {}, "behind none of 1 error "),
-        (
-            [5] + [0] * 9,
-            {},
-            "Mostly do not read single influences of this run: only behind 1 of 10 errors",
-        ),
-        ([50, 60, 70], {}, "60 of 200 training items (30%) can usually be told from noise."),
-        (
-            [50, 60, 0],
-            {},
-            (
-                "50 of 200 training items (25%) can usually be told from noise; behind 1 of 3 "
-                "errors none can."
-            ),
-        ),
-        ([50, 60], {"partly": True}, "at least 55 of 200"),
+        ([], {}, "there is nothing to trust yet"),
+        ([], {"misclassified": 3, "members": 1}, "With one model, nothing tells"),
+        ([0, 0, 0], {}, "cannot tell for any of 3 errors whether its explanation is reliable. So "),
+        ([0], {}, "cannot tell for any of 1 error whether"),
+        ([5] + [0] * 9, {}, "1 of the 10 errors are reliable; for 9 the tool cannot tell. So read"),
+        ([50, 60, 70], {}, "The explanations of all 3 errors are reliable."),
+        ([50] * 48 + [0] * 2, {}, "48 of the 50 errors are reliable; for 2 the tool cannot tell."),
     ],
 )
-def test_the_sentence_says_what_to_do(
+def test_the_sentence_says_for_how_many_errors_and_what_to_do(
     strong: list[int], changes: dict[str, Any], words: str
 ) -> None:
     found = certainty(strong, **changes)
@@ -74,14 +67,17 @@ def test_the_sentence_says_what_to_do(
     assert build_trust(found, Results()).readable is (found.share >= GOAL)
 
 
-def test_words_say_how_often_they_are_said() -> None:
-    strong, weak, noise = build_trust(certainty([*range(0, 101, 10)]), Results()).words
-    assert (
-        strong.here
-        == "Here: 50 of 200 an error (the middle four fifths of the errors have 10 to 90)."
-    )
-    assert weak.here.startswith("Here: 100 of 200") and not noise.here
-    assert build_trust(certainty([7]), Results()).words[0].here.startswith("Here: 7 of 200")
+@pytest.mark.parametrize(("timings", "words"), [({"twin": 16.0}, "about 14 min"), ({}, "some min")])
+def test_what_can_be_measured_and_how_long_it_takes(
+    tmp_path: Path, timings: dict[str, float], words: str
+) -> None:
+    run = Run(FakeRun(facts={"timings": timings}).write(tmp_path))
+    assert words in time_to_measure(run, "lds")
+    assert "some minutes" in time_to_measure(run, "agreement")
+    every = open_measures(run, Results())
+    assert every == ("lds", "agreement", "removal", "loo", "injected", "causes")
+    fresh, stale = result("lds", row("a")), result("agreement", row("a"), stale="old")
+    assert open_measures(run, Results((fresh, stale))) == every[1:]
 
 
 def result(name: str, *rows: ResultRow, stale: str = "", **facts: Any) -> Result:
@@ -103,71 +99,36 @@ def test_stale_measures_are_not_quoted() -> None:
     )
 
 
-def test_points_are_numbered_from_the_best_whichever_way_that_is() -> None:
+def test_methods_come_best_first_whichever_way_that_is() -> None:
     rows = [
         row("baseline", LDS=Figure(0.1)),
         row(AS_SHOWN, LDS=Figure(0.9)),
         row("refused"),
         row(f"{TURNOVER}, mean", 0.0, LDS=Figure(0.5)),
     ]
-    measured = build_measured(result("lds", *rows, ceiling=0.95), "runs/a")
-    assert [
-        (point.number, point.method, point.kind == TURNOVER, point.shown)
-        for point in measured.points
-    ] == [
-        (1, AS_SHOWN, True, True),
-        (2, f"{TURNOVER}, mean", True, False),
-        (3, "baseline", False, False),
+    measured = build_measured(result("lds", *rows, ceiling=0.95))
+    assert [(point.method, point.kind == OURS, point.shown) for point in measured.points] == [
+        (AS_SHOWN, True, True),
+        (f"{TURNOVER}, mean", True, False),
+        ("baseline", False, False),
     ]
-    assert measured.points[1].x == 0.001 and measured.ceiling == 0.95 and measured.chance == 0
-    assert list(measured.table["No."])[:3] == [1, 2, 3] and measured.table["No."].isna().iloc[3]
-    low = build_measured(
-        result(
-            "duplicates",
-            *(
-                ResultRow(name, 1, 1, {RANK: Figure(value)})
-                for name, value in (("a", 0.4), ("b", 0.1))
-            ),
-        ),
-        "runs/a",
-    )
+    assert measured.ceiling == 0.95 and measured.chance == 0
+    assert list(measured.table["Method"])[3] == "refused"
+    ranks = [row(name, **{RANK: Figure(value)}) for name, value in (("a", 0.4), ("b", 0.1))]
+    low = build_measured(result("duplicates", *ranks))
     assert [point.method for point in low.points] == ["b", "a"] and "lower is better" in low.axis
 
 
 def test_a_measure_nobody_knows_is_shown_by_its_first_figure() -> None:
-    measured = build_measured(
-        result("brand-new", row("a", score=Figure(2.0), other=Figure(1.0))), "runs/a"
-    )
-    assert (measured.figure, measured.question, measured.chance, measured.ceiling) == (
-        "score",
-        "Brand new",
-        None,
-        None,
-    )
+    measured = build_measured(result("brand-new", row("a", score=Figure(2.0), other=Figure(1.0))))
+    assert (measured.figure, measured.question) == ("score", "Brand new")
+    assert measured.chance is None and measured.ceiling is None
 
 
-def test_the_ceiling_is_the_root_of_the_truth_s_reliability() -> None:
-    targets = {"targets": Figure(0.1)}
-    assert (
-        build_measured(
-            result("loo", ResultRow("a", 1, 1, targets), reliability_targets=0.25), "r"
-        ).ceiling
-        == 0.5
-    )
-    assert (
-        build_measured(
-            result("loo", ResultRow("a", 1, 1, targets), reliability_targets=-0.1), "r"
-        ).ceiling
-        == 0
-    )
-    assert (
-        build_measured(
-            result("loo", ResultRow("a", 1, 1, targets), reliability_targets=None), "r"
-        ).ceiling
-        is None
-    )
-
-
-def test_the_command_measures_the_same_again() -> None:
-    made = build_measured(result("lds-masked", row("a", LDS=Figure(0.1))), "runs/a")
-    assert made.command == "turnover evaluate --run runs/a --measure lds --masked"
+@pytest.mark.parametrize(("reliability", "ceiling"), [(0.25, 0.5), (-0.1, 0), (None, None)])
+def test_the_ceiling_is_the_root_of_the_truth_s_reliability(
+    reliability: float | None, ceiling: float | None
+) -> None:
+    rows = row("a", targets=Figure(0.1))
+    measured = build_measured(result("loo", rows, reliability_targets=reliability))
+    assert measured.ceiling == ceiling

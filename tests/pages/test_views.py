@@ -48,7 +48,7 @@ def test_the_demo_with_planted_causes_is_shown_first(tmp_path: Path) -> None:
 def test_a_run_in_words(run: Run) -> None:
     summary = summarise(run)
     assert summary.sizes == "30 training and 24 validation texts"
-    assert summary.quality == "averaged over 4 models, 66.7% accurate"
+    assert summary.quality == "4 models, 66.7% right"
 
 
 def test_errors_are_all_misclassified_items_with_the_clearest_first(run: Run) -> None:
@@ -211,10 +211,14 @@ def test_images_have_pixels_instead_of_words(image_run: Run) -> None:
 def test_curves_mark_the_kept_epoch(run: Run) -> None:
     curves = build_curves(run)
     assert curves.kept == 2 and curves.epochs == tuple(range(1, EPOCHS + 1))
-    assert [line.name for line in curves.series] == ["Masked", "Flipped", "Unowned", "Validation"]
-    assert list(curves.table["Kept"]) == ["", "kept", ""]
-    assert curves.flipped == pytest.approx(float(run.curves["flipped"][1]))
-    assert "kept epoch 2" in curves.alt and "masked 0.55" in curves.alt
+    assert [line.name for line in curves.series] == [
+        "Learned",
+        "Not learned",
+        "New items",
+        "Validation",
+    ]
+    assert "kept epoch 2" in curves.alt and "learned 0.55" in curves.alt
+    assert "66.7% right" in curves.accuracy and "ordinary training: 70.0%" in curves.accuracy
 
 
 REPLY = {

@@ -92,15 +92,13 @@ class Estimator:
         posterior = self._posterior(members, coefficients)
         return (np.median(members, 0), _spread(members)) if posterior is None else posterior.items()
 
-    def foreseen(self, members: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
+    def foreseen(self, members: np.ndarray, coefficients: np.ndarray) -> np.ndarray | None:
         """The part of `apply`'s estimates `(T, N)`, in nats, that items have in common with those
-        like them: the prior's. The rest is what the members show of the item itself.
+        like them: the prior's. The rest is what the members show of the item itself. None for an
+        estimator without a prior.
         """
         posterior = self._posterior(members, coefficients)
-        if posterior is None:
-            return np.zeros(members.shape[1:])
-        common: np.ndarray = posterior.prior @ posterior.vectors.T
-        return common
+        return None if posterior is None else posterior.foreseen()
 
     def group(
         self, members: np.ndarray, coefficients: np.ndarray, inside: np.ndarray

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from turnover.data.recipe import Recipe
 from turnover.models.encoders import DEFAULT_ENCODER
 from turnover.models.family import (
     FEATURES,
@@ -64,6 +65,29 @@ class Heads(OnEncoder, Masked):
     def where(self, kind: str) -> str:
         on_encoder = kind == "text" or self.encoder != DEFAULT_ENCODER
         return f" on {self.encoder}" if on_encoder else ""
+
+
+@dataclass(frozen=True)
+class Mlp(Masked):
+    """The perceptron of dattri's MNIST benchmark (Deng et al. 2024), with masks on both hidden
+    layers, and its training.
+    """
+
+    name = "mlp"
+    kinds = ("image",)
+    recipe = Recipe(
+        epochs=50, patience=50, learning_rate=0.01, weight_decay=0.0, momentum=0.9, keep="last"
+    )
+
+    def reader(self, settings: TrainSettings, device: torch.device) -> Reader:
+        from turnover.models.inputs import standardised
+
+        return standardised
+
+    def build(self, settings: TrainSettings, classes: int, shape: tuple[int, ...]) -> Members:
+        from turnover.models.heads import mlp
+
+        return mlp(shape, classes, **self.in_one(settings))
 
 
 @dataclass(frozen=True)

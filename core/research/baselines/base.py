@@ -52,6 +52,7 @@ class Schedule:
     epoch).
 
     Attributes:
+        momentum: of SGD.
         weight_decay: of AdamW, its decoupled decay; of plain SGD, λ of the penalty λ/2 · |θ|² on
             all parameters.
         member: which member of a run has these batches.
@@ -64,6 +65,7 @@ class Schedule:
     seed: int = 0
     optimizer: Literal["adamw", "sgd"] = "adamw"
     member: int = 0
+    momentum: float = 0.0
 
     def __post_init__(self) -> None:
         if self.optimizer not in _OPTIMIZERS:
@@ -95,7 +97,9 @@ class Schedule:
             recipe.learning_rate,
             recipe.weight_decay,
             recipe.seed,
-            member=member,
+            "adamw" if recipe.momentum is None else "sgd",
+            member,
+            recipe.momentum or 0.0,
         )
 
     def batches(self, rows: int) -> Iterator[Tensor]:
@@ -111,8 +115,9 @@ class Schedule:
         """A new optimiser; fused, since otherwise its passes over many models' weights cost as much
         as their gradients.
         """
+        options = {"momentum": self.momentum} if self.optimizer == "sgd" else {}
         return _OPTIMIZERS[self.optimizer](
-            parameters, lr=self.learning_rate, weight_decay=self.weight_decay, fused=True
+            parameters, lr=self.learning_rate, weight_decay=self.weight_decay, fused=True, **options
         )
 
     @property

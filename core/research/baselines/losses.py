@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp, vmap
 
+from turnover.attribution.device import row_bytes
 from turnover.attribution.scope import unfused
 from turnover.errors import TurnoverError
 from turnover.research.baselines.base import cross_entropy
@@ -46,21 +47,6 @@ def parameter_names(model: nn.Module, layers: Literal["all", "last"]) -> list[st
     if not names:
         raise TurnoverError("the model has no parameter that is trained there")
     return names
-
-
-def row_bytes(model: nn.Module, inputs: Tensor) -> int:
-    """Bytes of all layers' outputs for one row, measured by running the model on one."""
-    sizes: list[int] = []
-
-    def note(_: nn.Module, __: object, output: object) -> None:
-        sizes.append(output.nbytes if isinstance(output, Tensor) else 0)
-
-    hooks = [module.register_forward_hook(note) for module in model.modules()]
-    with torch.no_grad():
-        model(inputs[:1])
-    for hook in hooks:
-        hook.remove()
-    return sum(sizes)
 
 
 class RowLosses:
@@ -114,8 +100,8 @@ class RowLosses:
         return cross_entropy(logits, batch.labels)
 
     def many(self, vectors: Tensor, batch: Split) -> Tensor:
-        """Losses `(K, B)` of the same rows for each of K vectors."""
-        return vmap(lambda vector: self(vector, batch))(vectors)
+        """Losses `(K, B)` of the same rows for each of K vectors, with the same units dropped."""
+        return vmap(lambda vector: self(vector, batch), randomness="same")(vectors)
 
     def of(self, vectors: Tensor, split: Split) -> Tensor:
         """Losses `(K, N)` of a whole split for K vectors, without gradients."""

@@ -32,7 +32,15 @@ import torch
 from torch import Tensor, nn
 
 from turnover.attribution.device import at_least_float32
-from turnover.attribution.ensemble import Ensemble, MemberConv2d, MemberLinear, MemberModel, Members
+from turnover.attribution.ensemble import (
+    Ensemble,
+    MemberConv2d,
+    MemberDropout,
+    MemberLinear,
+    MemberModel,
+    Members,
+)
+from turnover.attribution.masks import derive_seed
 from turnover.errors import TurnoverError
 from turnover.models.heads import PixelPrefix, VggPrefix
 from turnover.research.baselines.base import Baseline, Clock, Problem, Schedule
@@ -65,6 +73,10 @@ def _filled(layer: Layer, weight: Tensor, bias: Tensor) -> Layer:
     return layer
 
 
+def _dropout(layer: MemberDropout) -> list[nn.Module]:
+    return [nn.Dropout(layer.p)] if layer.p else []
+
+
 def plain_classifier(model: Members, member: int = 0) -> nn.Module:
     """A copy of one member of heads on features or pixels, of a small VGG or of an ensemble, in
     float32 at least.
@@ -84,6 +96,7 @@ def plain_classifier(model: Members, member: int = 0) -> nn.Module:
             *_prefix(model.prefix, member),
             _linear(model.head.linear_in, member),
             nn.ReLU(),
+            *_dropout(model.head.dropout),
             _linear(model.head.linear_out, member),
         )
     raise TurnoverError(
@@ -96,7 +109,8 @@ def _prefix(prefix: nn.Module, member: int) -> list[nn.Module]:
     if isinstance(prefix, nn.Identity):
         return []
     if isinstance(prefix, PixelPrefix):
-        return [nn.Flatten(), _linear(prefix.linear, member), nn.ReLU()]
+        first = [nn.Flatten(), _linear(prefix.linear, member), nn.ReLU()]
+        return [*first, *_dropout(prefix.dropout)]
     if isinstance(prefix, VggPrefix):
         layers = [
             _convolution(layer, member) if isinstance(layer, MemberConv2d) else copy.deepcopy(layer)
@@ -112,6 +126,7 @@ def _prefix(prefix: nn.Module, member: int) -> list[nn.Module]:
 # Training again
 
 _DIFFERENCE = 1e-2
+_DROPOUT = 10
 NOTHING = -1
 """In place of a training item's number: leave no item out."""
 
@@ -120,15 +135,14 @@ Watch = Callable[[int, Tensor], object]
 
 
 def check_repeatable(model: nn.Module) -> None:
-    """Reject models with layers that behave differently in training mode.
+    """Reject models whose rows depend on each other in training; ordinary dropout is repeated by
+    its seed.
 
     Raises:
-        TurnoverError: if the model has ordinary dropout or batch norm.
+        TurnoverError: if the model has batch norm.
     """
     for name, module in model.named_modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) or (
-            isinstance(module, nn.modules.dropout._DropoutNd) and module.p
-        ):
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
             raise TurnoverError(
                 f"layer {name!r} ({type(module).__name__}) makes training depend on more than "
                 "weights and batches; it cannot be repeated"
@@ -153,14 +167,18 @@ def train_stack(
     stack = nn.Parameter(start.repeat(len(left_out), 1))
     optimizer = schedule.build([stack])
     left_out = left_out[:, None]
-    for step, rows in enumerate(schedule.batches(len(train.labels))):
-        if watch:
-            watch(step, stack.detach())
-        weights = (rows != left_out).to(stack) / len(rows)
-        loss = (losses.many(stack, train.take(rows)) * weights).sum()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+    with torch.random.fork_rng():
+        for step, rows in enumerate(schedule.batches(len(train.labels))):
+            if watch:
+                watch(step, stack.detach())
+            weights = (rows != left_out).to(stack) / len(rows)
+            torch.manual_seed(derive_seed(schedule.seed, schedule.member, _DROPOUT, step))
+            losses.model.train()
+            loss = (losses.many(stack, train.take(rows)) * weights).sum()
+            losses.model.eval()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
     if not stack.isfinite().all():
         raise TurnoverError(
             f"training diverged with learning rate {schedule.learning_rate:g}; choose a smaller one"

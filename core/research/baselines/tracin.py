@@ -122,7 +122,7 @@ class SgdInfluence(Baseline):
         self, problem: Problem, chosen: Tensor, clock: Clock, progress: Advance
     ) -> tuple[Tensor, int]:
         schedule = problem.schedule
-        if schedule.optimizer != "sgd":
+        if schedule.optimizer != "sgd" or schedule.momentum:
             if self.schedule is None:
                 raise TurnoverError(
                     "Hara et al.'s influence needs plain SGD; name a schedule of its own with "

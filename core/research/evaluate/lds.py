@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from turnover.research.evaluate.results import LDS, Figure, ResultRow
-from turnover.research.evaluate.retrained import draw_halves, retrained_losses
 from turnover.research.evaluate.scores import (
     Options,
     Scored,
@@ -22,6 +21,7 @@ from turnover.research.evaluate.scores import (
 )
 from turnover.research.evaluate.statistics import mean_spearman, reliability, row_spearman
 from turnover.research.evaluate.task import EvaluationTask
+from turnover.workflows.subsets import draw_halves, retrained_losses
 
 PLACEBO = "placebo"
 _PLACEBOS = 10

@@ -29,7 +29,6 @@ import numpy as np
 from turnover.attribution.masks import derive_seed
 from turnover.errors import TurnoverError
 from turnover.research.evaluate.results import Figure, ResultRow
-from turnover.research.evaluate.retrained import retrained
 from turnover.research.evaluate.scores import (
     RANDOM,
     Options,
@@ -45,6 +44,7 @@ from turnover.research.evaluate.statistics import (
     reliability,
 )
 from turnover.research.evaluate.task import EvaluationTask
+from turnover.workflows.subsets import retrained
 
 SPEARMAN, SAME_SIZE = "Spearman", "Spearman, same k"
 _MATCHED = 13

@@ -27,6 +27,7 @@ MEASURES = {
     "removal": "is an error gone when its proponents are removed and the model is trained again",
     "agreement": "do two halves of the members agree",
     "causes": "are injected cues and wrong labels named as the causes of errors",
+    "proofs": "are the causes of errors confirmed by retraining, and random items not",
 }
 """The question that each measure answers."""
 

@@ -109,7 +109,7 @@ def _shown(evidence: Evidence) -> Estimated:
     task = evidence.task
     features = np.asarray(task.run.features("validation")[task.positions])
     targets = describe_targets(evidence.model, task.targets, features)
-    if len(evidence.values) == task.settings.members:
+    if len(evidence.values) == task.settings.members and task.run.has_influence:
         estimator = stored_estimator(task.run)
     else:
         estimator = run_estimator(task.run, evidence.model, task.train, evidence.values, targets)
@@ -198,8 +198,7 @@ def self_influences(run: Run) -> dict[str, np.ndarray]:
 
 def evidence_of(task: EvaluationTask) -> tuple[Evidence, float]:
     """The run's raw influences on the targets, and their seconds."""
-    part = task.run.influence
-    if part.manifest["layout"] == "full":
+    if task.run.has_influence and (part := task.run.influence).manifest["layout"] == "full":
         computed = part.targets if task.meaning == "truth" else part.misclassified
         rows = [computed.index(position) for position in task.positions]
         values = part.members(task.meaning, rows)

@@ -1,11 +1,12 @@
-"""Models trained again on parts of the training set, many at once: the truth for several measures.
+"""Models trained again on parts of the training set, many at once, for proofs and measures.
 
 Each set of training items is trained on S times, as members 0 … S − 1 of the run's seed: every set
 has the same S starts, and batch orders that depend on member, epoch and size alone, so that two
-sets of one size differ by their items only. Recipe and number of epochs are those of the run's
-plain twin, or of the run itself where turn-over dropout stays on. All models of a block are members
-of one model (`turnover.attribution.ensemble`): each takes its own batches from its own rows, and no
-model affects another, so model (set, seed) is the one that would be trained alone.
+sets of one size differ by their items only. A set may have other items for each of the S. Recipe
+and number of epochs are those of the run's plain twin, or of the run itself where turn-over dropout
+stays on. All models of a block are members of one model (`turnover.attribution.ensemble`): each
+takes its own batches from its own rows, and no model affects another, so model (set, seed) is the
+one that would be trained alone.
 
 `retrained_losses` trains on random halves: the truth that summed influences predict.
 """
@@ -21,16 +22,16 @@ from typing import Any
 import numpy as np
 import torch
 
+from turnover.attribution.device import row_bytes
 from turnover.attribution.ensemble import Ensemble, Members, some_members
 from turnover.attribution.masks import derive_seed
 from turnover.errors import TurnoverError
 from turnover.jobs.tasks import Task, open_workers
-from turnover.research.baselines.losses import row_bytes
-from turnover.research.evaluate.task import EvaluationTask
 from turnover.runs.run import Run
 from turnover.storage.progress import Advance, bar
 from turnover.training.checkpoint import new_optimizer
 from turnover.training.fit import Split, epoch_order, item_losses, train_epoch
+from turnover.workflows.targets import Targets
 
 _TOGETHER = 60
 _BATCH_BYTES = 2**30
@@ -51,7 +52,7 @@ LOOKS: dict[str, Callable[[Members, Split], torch.Tensor]] = {
 
 
 def retrained(
-    task: EvaluationTask,
+    task: Targets,
     sets: Mapping[str, np.ndarray],
     seeds: int,
     kept: tuple[str, Mapping[str, Any]],
@@ -59,10 +60,11 @@ def retrained(
     masked: bool = False,
 ) -> dict[str, np.ndarray]:
     """What a look of `LOOKS` sees of models trained on some sets of training positions: sets `(n,
-    size)` by name, answers `(seeds, n, …)`.
+    size)`, or `(n, seeds, size)` where each seed has its own items, by name; answers `(seeds, n,
+    …)`.
 
     Blocks of sets are tasks (`turnover.jobs.tasks`). They are kept in the store that `kept` names
-    (`EvaluationTask.store`) as soon as they are trained, and are not trained again.
+    (`Targets.store`) as soon as they are trained, and are not trained again.
 
     Raises:
         TurnoverError: if a kept block is damaged, or training diverges.
@@ -102,7 +104,7 @@ def retrained(
 
 
 def _train_blocks(
-    task: EvaluationTask, starts: Members, missing: Sequence[Task], of: int, masked: bool
+    task: Targets, starts: Members, missing: Sequence[Task], of: int, masked: bool
 ) -> None:
     """Train the missing blocks of so many, with the task and the starts that this process has."""
     if not missing:
@@ -121,7 +123,7 @@ def _train_blocks(
         _here.clear()
 
 
-_here: dict[str, tuple[EvaluationTask, Members]] = {}
+_here: dict[str, tuple[Targets, Members]] = {}
 """The task whose models this process trains, and their starts."""
 
 
@@ -134,7 +136,7 @@ def retrain_block(arguments: Mapping[str, Any], advance: Advance) -> None:
     key, seeds = _key(arguments), arguments["seeds"]
     if key not in _here:
         _here.clear()
-        loaded = EvaluationTask(
+        loaded = Targets(
             Run(Path(arguments["run"])),
             torch.device(arguments["device"]),
             arguments["positions"],
@@ -157,7 +159,7 @@ def retrain_block(arguments: Mapping[str, Any], advance: Advance) -> None:
     store.save(name, {"seen": by_seed.cpu().numpy()})
 
 
-def _block_size(starts: Members, task: EvaluationTask, seeds: int) -> int:
+def _block_size(starts: Members, task: Targets, seeds: int) -> int:
     """How many sets train at once: deep models one by one, small ones as many as fit into memory
     with their batches.
     """
@@ -169,20 +171,20 @@ def _block_size(starts: Members, task: EvaluationTask, seeds: int) -> int:
 
 def _train_block(
     starts: Members,
-    task: EvaluationTask,
+    task: Targets,
     rows: torch.Tensor,
     masked: bool,
     epochs: int,
     advance: Advance,
 ) -> Members:
-    """Train each of the members `starts` on every one of some sets `(n, size)`; the models of a set
-    are neighbours.
+    """Train each of the members `starts` on every one of some sets `(n, size)`, or on its own of
+    each `(n, seeds, size)`; the models of a set are neighbours.
     """
-    seeds, (sets, size) = starts.members, rows.shape
+    seeds, sets, size = starts.members, len(rows), rows.shape[-1]
     model = some_members(starts, [*range(seeds)] * sets)
     recipe = replace(task.recipe, masked=masked)
     optimizer = new_optimizer(model, recipe, fused=True)
-    member_rows = rows.repeat_interleave(seeds, 0)
+    member_rows = (rows if rows.ndim == 3 else rows[:, None].expand(-1, seeds, -1)).flatten(0, 1)
     for epoch in range(epochs):
         orders = torch.stack(
             [epoch_order(size, recipe.seed, seed, epoch) for seed in range(seeds)]
@@ -204,7 +206,7 @@ def draw_halves(total: int, count: int, seed: int) -> np.ndarray:
 
 
 def retrained_losses(
-    task: EvaluationTask, halves: np.ndarray, seeds: int, masked: bool = False
+    task: Targets, halves: np.ndarray, seeds: int, masked: bool = False
 ) -> np.ndarray:
     """Loss in nats of every target after training on every half, `(seeds, halves, T)`; kept in the
     run's folder, half by half.
