@@ -199,7 +199,7 @@ def test_a_decision_that_cannot_be_stored_says_so(page: Page, served: Served, te
 def test_what_is_open_below_is_in_the_address(page: Page, browser: Browser, served: Served) -> None:
     open_page(page, served, run="texts")
     page.get_by_text("More", exact=True).click()
-    expect(page.get_by_text("top 10 proponents")).to_be_visible()
+    expect(page.get_by_role("rowheader", name="top 10 proponents")).to_be_visible()
     expect(page).to_have_url(re.compile("more=groups"))
     page.get_by_label("Sum all training texts that contain").fill("film")
     page.keyboard.press("Enter")
@@ -224,11 +224,11 @@ def test_what_is_open_below_is_in_the_address(page: Page, browser: Browser, serv
     expect(page.get_by_label("Sum all training texts that contain")).to_have_value("")
     settle(page)
     page.go_back()
-    expect(page.get_by_text("top 10 proponents")).to_be_hidden()
+    expect(page.get_by_role("rowheader", name="top 10 proponents")).to_be_hidden()
     expect(page).not_to_have_url(re.compile("more="))
     settle(page)
     page.go_forward()
-    expect(page.get_by_text("top 10 proponents")).to_be_visible()
+    expect(page.get_by_role("rowheader", name="top 10 proponents")).to_be_visible()
 
 
 def test_errors_of_ordinary_training_are_marked_and_a_filter(page: Page, served: Served) -> None:
