@@ -20,6 +20,7 @@ HERE = Path(__file__).parent
 MOVED = {
     "errors": "errors",
     "flags": "errors",
+    "try": "errors",
     "training": "training_data",
     "map": "training_data",
     "train": "runs?view=New+run",
@@ -82,7 +83,6 @@ page = st.navigation(
     [
         st.Page("app_pages/errors.py", title="Errors", url_path="home", default=True),
         st.Page("app_pages/training_data.py", title="Training data", url_path="training_data"),
-        st.Page("app_pages/try_own.py", title="Try your own", url_path="try"),
         st.Page("app_pages/cleanse.py", title="Cleanse", url_path="cleanse"),
         st.Page("app_pages/runs.py", title="Runs", url_path="runs"),
         *(

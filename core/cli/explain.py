@@ -91,13 +91,6 @@ def _describe_influence(result: dict[str, Any]) -> str:
     )
 
 
-ESTIMATORS = {
-    "best": "estimate from all members",
-    "median": "median over members",
-    "raw": "one member",
-}
-
-
 def _add_explain(parser: ArgumentParser) -> None:
     add_run(parser)
     given = parser.add_mutually_exclusive_group(required=True)
@@ -112,8 +105,8 @@ def _add_explain(parser: ArgumentParser) -> None:
 
 
 def run_explain(arguments: Namespace) -> dict[str, Any]:
-    """Return why, predicted, probabilities, trust, proponents, opponents (influence in nats) and
-    seconds.
+    """Return cause, predicted, probabilities, trust, proponents, opponents (influence in nats),
+    seconds and a warning where the answer means little.
     """
     from turnover.data.tables.checks import read_bytes
     from turnover.workflows.explain import Explainer
@@ -130,33 +123,46 @@ def _describe_explain(result: dict[str, Any]) -> str:
     lines = [
         f"predicted: {result['predicted']} ({result['probabilities'][result['predicted']]:.1%})"
     ]
-    lines += [f"why: {result['why']}"] if result["why"] else []
-    return "\n".join(lines + entry_lines(result, result["label"], result["estimator"]))
+    lines = [f"note: {result['warning']}", *lines] if result["warning"] else lines
+    lines += [f"why: {result['cause']['sentence']}"] if result["cause"] else []
+    return "\n".join(lines + entry_lines(result, result["label"]))
 
 
-def entry_lines(result: dict[str, Any], label: str, estimator: str) -> list[str]:
+def entry_lines(result: dict[str, Any], label: str) -> list[str]:
     """Proponents and opponents, one line each."""
     lines = []
     for name, does in (("proponents", "helped"), ("opponents", "hurt")):
-        estimate = ESTIMATORS.get(estimator, estimator)
-        lines.append(
-            f"{name}: training items that {does} the label {label} ({estimate}, nats ± standard "
-            "error)"
-        )
+        lines.append(f"{name}: training items that {does} the label {label}")
         for entry in result[name]:
-            noise = _noise(entry["std_error"], 4, entry["trust"])
             doubt = entry.get("doubt")
             remark = f" label? {Doubt(**doubt)}" if doubt else ""
             lines.append(
-                f"  {entry['influence']:+.4f} {noise}  {entry['id']} [{entry['label']}]{remark} "
-                f" {entry.get('text', entry.get('thumbnail'))}"
+                f"  {_size(entry)}  {entry['id']} [{entry['label']}]{remark}  "
+                f"{entry.get('text', entry.get('thumbnail'))}"
             )
     return lines
 
 
-def _noise(error: float | None, digits: int, *words: str) -> str:
-    """A standard error, and words on it, if it is known."""
-    return "error not known" if error is None else " ".join((f"± {error:.{digits}f}", *words))
+def _size(entry: dict[str, Any]) -> str:
+    """How much a training item counts; in nats where no other of its class is known."""
+    from turnover.explain.explanation import strength_words
+
+    known = entry["strength"] is not None
+    size = f"{entry['influence']:+.4f} nats"
+    size = strength_words(entry["strength"], entry["label"]) if known else size
+    return f"{size}{_uncertain(entry['trust'])}"
+
+
+def _noise(error: float | None, trust: str | None = None) -> str:
+    """A standard error, if it is known, and a mark where it leaves the sign open."""
+    return "error not known" if error is None else f"± {error:.3f}{_uncertain(trust)}"
+
+
+def _uncertain(trust: str | None) -> str:
+    """A mark on what cannot be told from noise."""
+    from turnover.attribution.estimators.significance import NOISE
+
+    return ", uncertain" * (trust == NOISE)
 
 
 def _add_errors(parser: ArgumentParser) -> None:
@@ -181,7 +187,7 @@ def _describe_errors(result: dict[str, Any]) -> str:
         lines += ["", _heading(error, f" ({error['probability']:.1%})")]
         lines.append(f"why: {error['cause']['sentence']}")
         lines += [f"{proof['sentence']} {proof['numbers']}" for proof in error["proofs"]]
-        lines += entry_lines(error, error["predicted"], result["estimator"])
+        lines += entry_lines(error, error["predicted"])
     return "\n".join(lines)
 
 
@@ -248,7 +254,7 @@ def _group_line(group: dict[str, Any], error: dict[str, Any]) -> str:
     parts = []
     for meaning, label in (("prediction", error["predicted"]), ("truth", error["label"])):
         total = group[meaning]
-        noise = _noise(total["std_error"], 3, total["trust"])
+        noise = _noise(total["std_error"], total["trust"])
         usual = (
             ""
             if total["random"] is None

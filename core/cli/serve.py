@@ -11,7 +11,8 @@ when none is left, or with its standard input. Each request names its `"run"` (e
 Requests and their answers:
 
     {}                                                    {"loaded": true}, so that others are quick
-    {"text": …, "label": …, "top": …}                     as `explain` returns, images as base64
+    {"text": …, "label": …, "top": …}                     as `explain` returns, images as base64,
+                                                           a cause only with `"why": true`
     {"image": base64, "name": …, "label": …, "top": …}    instead of a path
     {"texts": […]} or {"images": [base64, …]}             {"probabilities": [{class: p, …}, …]}
     {"images": […], "label": …, "instances": [position]}  {"influences": images × instances in nats,
@@ -159,13 +160,12 @@ def _answer(explainer: Explainer, request: dict[str, Any]) -> dict[str, Any]:
             return {"influences": values.tolist(), "estimator": estimator}
         return {"probabilities": explainer.predict_images(images)}
     label, top = request.get("label"), int(request.get("top", 5))
-    also = [int(position) for position in request.get("also", [])]
+    also, why = [int(position) for position in request.get("also", [])], bool(request.get("why"))
     if "text" in request:
-        return explainer.explain_text(str(request["text"]), label, top, also)
+        return explainer.explain_text(str(request["text"]), label, top, also, why)
     content = base64.b64decode(request["image"], validate=True)
-    answer = explainer.explain_image(
-        content, str(request.get("name", "image")), label, top, also, bool(request.get("fitted"))
-    )
+    name, fitted = str(request.get("name", "image")), bool(request.get("fitted"))
+    answer = explainer.explain_image(content, name, label, top, also, fitted, why)
     for entry in answer["proponents"] + answer["opponents"] + answer.get("also", []):
         entry["image"] = base64.b64encode(Path(entry.pop("thumbnail")).read_bytes()).decode()
     return answer

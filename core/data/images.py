@@ -21,7 +21,9 @@ from turnover.errors import TurnoverError
 MAX_BYTES = 20 * 2**20
 MAX_PIXELS = 40_000_000
 _PLAIN = 8
-"""A border whose grey levels vary less than this (standard deviation) is a plain background."""
+"""A border whose grey levels vary less than this (standard deviation) is a plain background, and an
+image whose levels lie within it is blank.
+"""
 
 FORMATS = {
     "PNG": (".png",),
@@ -172,6 +174,11 @@ def _fit_drawing(image: Image.Image, height: int, width: int) -> np.ndarray:
     padded = Image.new("L", (width, height))
     padded.paste(inside, ((width - inside.width) // 2, (height - inside.height) // 2))
     return np.asarray(padded)
+
+
+def is_blank(pixels: np.ndarray) -> bool:
+    """Whether pixels, as `fit_image` gives them, hardly differ."""
+    return bool((np.ptp(pixels, axis=(0, 1)) < _PLAIN).all())
 
 
 def png_bytes(pixels: np.ndarray) -> bytes:

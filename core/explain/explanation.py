@@ -14,7 +14,8 @@ from functools import partial
 
 import numpy as np
 
-from turnover.attribution.estimators.significance import NOISE, RATE, STRONG, WEAK
+from turnover.attribution.estimators.significance import NOISE, STRONG
+from turnover.errors import counted
 from turnover.explain.doubt import Doubt
 from turnover.explain.words import (
     LIMIT,
@@ -42,7 +43,8 @@ from turnover.runs.run import PREDICTION, Ranked, Run
 class ErrorItem:
     """A misclassified validation item.
 
-    `probability` is that of the (wrong) prediction; `rank` orders by clearest explanation, 0 first.
+    `probability` is that of the (wrong) prediction; `rank` orders by clearest explanation, 0 first;
+    `twin` says whether ordinary training, without masks, makes the same mistake, None if unknown.
     """
 
     position: int
@@ -54,6 +56,7 @@ class ErrorItem:
     rank: int
     text: str
     image: bytes
+    twin: bool | None = None
 
 
 def error_items(run: Run, with_influence: bool) -> tuple[ErrorItem, ...]:
@@ -67,7 +70,7 @@ def error_items(run: Run, with_influence: bool) -> tuple[ErrorItem, ...]:
     items = []
     for rank, position in enumerate(positions):
         row = run.item("validation", position)
-        predicted = int(row["predicted"])
+        predicted, twin = int(row["predicted"]), int(row.get("plain_predicted", -1))
         items.append(
             ErrorItem(
                 position=position,
@@ -79,6 +82,7 @@ def error_items(run: Run, with_influence: bool) -> tuple[ErrorItem, ...]:
                 rank=rank,
                 text=str(row["text"]) if run.kind == "text" else "",
                 image=bytes(row["image"]) if run.kind == "image" else b"",
+                twin=None if twin < 0 else twin == predicted,
             )
         )
     return tuple(items)
@@ -86,12 +90,8 @@ def error_items(run: Run, with_influence: bool) -> tuple[ErrorItem, ...]:
 
 # Explanations
 
-_RATE = f"{100 * RATE:g}\N{NO-BREAK SPACE}%"
-TRUST_WORDS = (
-    f"A word says how far to trust each number. {STRONG.capitalize()}: of a mistake’s strong items,"
-    f" at most {_RATE} are expected to have the wrong sign, as far as the noise of the masks goes. "
-    f"{WEAK.capitalize()}: looked at alone, its sign is wrong with a chance of at most {_RATE}."
-)
+UNCERTAIN = "Uncertain: the sign of the number cannot be told from the noise of the masks."
+"""What the mark on some numbers means."""
 _SAMPLE = 50
 
 
@@ -278,36 +278,14 @@ def certainty_sentences(
             " members to know (--members)."
         )
         return "One member: no error known.", advice
-    strong, weak = counts[STRONG], counts[WEAK]
-    more, each = " more" if strong else "", "it" if weak == 1 else "each"
-    weak_sentence = (
-        f"{weak:,}{more} {_are(weak)} weak: looked at alone, {each} has the wrong sign with a "
-        f"chance of at most {_RATE}."
-        if weak
-        else ""
-    )
-    if not strong:
-        headline = "No single training item can be told from noise here."
-        remedy = f"More members would help: train again with more than {members} (--members)."
+    if not counts[STRONG]:
         return (
-            headline,
-            f"None of {train_size:,} is strong. {weak_sentence}{' ' * bool(weak_sentence)}{remedy}",
+            "No single training item can be told from noise here.",
+            f"More members would help: train again with more than {members} (--members).",
         )
     least = "At least " if ranked < train_size else ""
-    wrong = (
-        f"at most {_RATE} of them are expected to have the wrong sign"
-        if strong > 1
-        else f"it has the wrong sign with a chance of at most {_RATE}"
-    )
-    return (
-        f"{least}{strong:,} of {train_size:,} training items {_are(strong)} strong here: {wrong}. "
-        f"{weak_sentence}".strip(),
-        "",
-    )
-
-
-def _are(count: int) -> str:
-    return "is" if count == 1 else "are"
+    known = f"{least}{counts[STRONG]:,} of {counted(train_size, 'training item')}"
+    return f"{known} can be told from noise here.", ""
 
 
 def yardstick_sentence(ranked: Ranked, train_size: int) -> str:

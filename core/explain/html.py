@@ -13,6 +13,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from turnover.attribution.estimators.significance import NOISE
 from turnover.data.base import CONFIRMED_ERROR
 from turnover.errors import counted
 from turnover.explain.explanation import Card, rounded
@@ -64,6 +65,7 @@ TEMPLATES.filters |= {
     "signed": signed,
     "snippet": snippet,
 }
+TEMPLATES.globals["noise"] = NOISE
 _PIECES: Any = TEMPLATES.get_template("pieces.html.jinja").module
 
 
@@ -90,5 +92,5 @@ def mark_html(mark: str) -> str:
 
 
 def trust_html(trust: str) -> str:
-    """An influence's trust word; "" where no standard error is known."""
+    """A mark on an influence, by its trust word, whose sign cannot be told from noise."""
     return str(_PIECES.trust(trust))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
 from turnover.explain.causes import Causes, causes
+from turnover.explain.doubt import Doubt
 from turnover.explain.explanation import ErrorItem, error_items
 from turnover.explain.reasons import Cause
 from turnover.runs.proofs import proofs_of, read_proofs
@@ -62,8 +64,17 @@ def _entry(run: Run, item: ErrorItem, top: int) -> dict[str, Any]:
 
 def _add_cause(entry: dict[str, Any], found: Causes, cause: Cause) -> None:
     """Add an error's cause, and the doubts of its training items' labels."""
-    facts = asdict(cause).items()
-    entry["cause"] = {name: value for name, value in facts if name != "error"}
-    for shown in (*entry["proponents"], *entry["opponents"]):
-        doubt = found.doubts.get(shown["position"])
-        shown["doubt"] = doubt and asdict(doubt)
+    entry["cause"] = cause_facts(cause)
+    add_doubts((*entry["proponents"], *entry["opponents"]), found.doubts)
+
+
+def cause_facts(cause: Cause) -> dict[str, Any]:
+    """A cause for JSON, without the error that it is of."""
+    return {name: value for name, value in asdict(cause).items() if name != "error"}
+
+
+def add_doubts(entries: Iterable[dict[str, Any]], doubts: Mapping[int, Doubt]) -> None:
+    """Add the doubts of their labels to training items."""
+    for entry in entries:
+        doubt = doubts.get(entry["position"])
+        entry["doubt"] = doubt and asdict(doubt)

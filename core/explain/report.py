@@ -16,7 +16,7 @@ from typing import Any
 
 from turnover.explain.causes import Causes, causes
 from turnover.explain.explanation import (
-    TRUST_WORDS,
+    UNCERTAIN,
     ErrorItem,
     error_items,
     explain_error,
@@ -104,7 +104,7 @@ def page_data(run: Run, errors: int, top: int) -> dict[str, Any]:
         "explained": explained,
         "units": units_sentence(run.influence.estimator, members),
         "members": members,
-        "trust_words": TRUST_WORDS,
+        "uncertain": UNCERTAIN,
         "pattern": explained_pattern(run),
         "top": TOP,
         "groups": found.groups,

@@ -30,23 +30,29 @@ class Judgement:
     at: str
 
 
-def judge(flags: Flags, position: int, verdict: str) -> None:
+def judge(flags: Flags, position: int, verdict: str, instead_of: str | None = None) -> str:
     """Keep what `flags.by` says of a validation item; "" takes back what was said. It is on the
-    disk when this returns.
+    disk when this returns what was said before.
 
     Raises:
-        TurnoverError: for an unknown verdict, or a file that cannot be written.
+        TurnoverError: for an unknown verdict, for a file that cannot be written, or if what was
+            said before is not `instead_of`, where that is given.
     """
     if verdict not in ("", *VERDICTS):
         raise TurnoverError(f"unknown verdict {verdict!r}; choose one of {', '.join(VERDICTS)}")
-    row = position, verdict, flags.by, datetime.now(UTC).isoformat()
 
-    def change(database: sqlite3.Connection) -> None:
+    def change(database: sqlite3.Connection) -> str:
         database.execute(_CREATE)
+        select = "SELECT verdict FROM judgements WHERE position = ? ORDER BY number DESC LIMIT 1"
+        before = (database.execute(select, (position,)).fetchone() or ("",))[0]
+        if instead_of not in (None, before):
+            raise TurnoverError("somebody has judged this error since; look again before you undo")
+        row = position, verdict, flags.by, datetime.now(UTC).isoformat()
         columns = "(position, verdict, by, at) VALUES (?, ?, ?, ?)"
         database.execute(f"INSERT INTO judgements {columns}", row)
+        return str(before)
 
-    flags.store.write(change)
+    return flags.store.write(change)
 
 
 def judgements(flags: Flags) -> dict[int, Judgement]:

@@ -180,6 +180,16 @@ class Pieces:
         some = texts[:: -(-len(texts) // _COUNTED)]
         return sum(self.end(text) is not None for text in some) / len(some)
 
+    def share_unknown(self, text: str) -> float:
+        """The share of the pieces of a text, as far as it is read, that the encoder does not know:
+        it reads one token for them all.
+        """
+        model = self.tokenizer.model
+        name = getattr(model, "unk_token", None)
+        unknown = self.tokenizer.token_to_id(name) if name else getattr(model, "unk_id", None)
+        ids = self.tokenizer.encode(text, add_special_tokens=False).ids[: self.window]
+        return ids.count(unknown) / len(ids) if ids else 1.0
+
     def _fits(self, text: str) -> bool:
         """Whether a text is too short to be cut: a token has a byte or more."""
         special = self.tokenizer.num_special_tokens_to_add(False)

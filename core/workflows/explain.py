@@ -15,17 +15,22 @@ from turnover.attribution.ensemble import MemberModel
 from turnover.attribution.estimators import MEDIAN
 from turnover.attribution.estimators.estimator import Estimator
 from turnover.attribution.influence import influence
-from turnover.data.images import fit_image, open_image, png_bytes
+from turnover.data.images import fit_image, is_blank, open_image, png_bytes
 from turnover.data.tables.checks import check_text
 from turnover.errors import TurnoverError
 from turnover.explain.causes import causes
 from turnover.explain.cues import Predicted, teachers_of
+from turnover.explain.listing import add_doubts, cause_facts
 from turnover.explain.reasons import Evidence, Reasons
+from turnover.explain.words import run_pieces
 from turnover.runs.model import describe_targets, item_features, load_model, run_settings
 from turnover.runs.ranking import ranking_entries, ranking_trust, stored_estimator, training_entries
 from turnover.runs.run import Ranked, Run
 from turnover.training.fit import Split, probabilities
 from turnover.workflows.effects import part_effects, parts_to_leave
+
+_UNKNOWN = 0.5
+"""The share of a text's pieces that the encoder does not know from which on an answer warns."""
 
 
 class Explainer:
@@ -59,13 +64,15 @@ class Explainer:
     ) -> dict[str, Any]:
         """Prediction and most influential training texts of a text; keys as `explain` describes,
         `also` for these training items, wherever they rank, and `why` for the cause of the
-        prediction, which takes as many predictions as the text has words.
+        prediction, which takes as many predictions as the text has words. `warning` says why the
+        answer means little, "" where nothing speaks against it.
 
         Raises:
             TurnoverError: for an image run, an empty or too long text, an unknown label or training
                 item.
         """
-        return self._explain(self._texts([text]), label, top, also, text if why else None)
+        answer = self._explain(self._texts([text]), label, top, also, text if why else None)
+        return answer | {"warning": self._unknown(text)}
 
     def explain_image(
         self,
@@ -86,7 +93,9 @@ class Explainer:
         """
         pixels = self._pixels(content, name, fitted)
         inputs = torch.from_numpy(self.read(pixels[None]))
-        return self._explain(inputs, label, top, also, png_bytes(pixels) if why else None)
+        answer = self._explain(inputs, label, top, also, png_bytes(pixels) if why else None)
+        blank = "As the model sees it, this image is blank: the answer is not about what it shows."
+        return answer | {"warning": blank * is_blank(pixels)}
 
     def predict_texts(self, texts: Sequence[str]) -> list[dict[str, float]]:
         """Each text's class probabilities. Errors as `explain_text`."""
@@ -131,6 +140,14 @@ class Explainer:
         if self.run.kind != "text":
             raise TurnoverError(f"{self.run.name} is an image run; give an image")
         return torch.from_numpy(self.read([check_text(text, "your text") for text in texts]))
+
+    def _unknown(self, text: str) -> str:
+        """A warning if the encoder does not know half of a text or more."""
+        pieces = run_pieces(self.run)
+        share = pieces.share_unknown(text) if pieces else 0.0
+        if share < _UNKNOWN:
+            return ""
+        return f"The encoder does not know {share:.0%} of this text: the answer says little of it."
 
     def _image(self, content: bytes) -> Tensor:
         """Model inputs of an image in the form of the training images."""
@@ -188,7 +205,7 @@ class Explainer:
         ranked = Ranked(np.arange(estimate.shape[-1]), estimate[0], error[0])
         evidence = Evidence(self.run, predicted, chances[predicted], ranked)
         answer = {
-            "why": None if content is None or meant != predicted else self._why(content, evidence),
+            "cause": None,
             "predicted": classes[predicted],
             "probabilities": dict(zip(classes, chances, strict=True)),
             "meaning": "prediction" if label is None else "label",
@@ -199,15 +216,22 @@ class Explainer:
         if also:
             words = ranking_trust(self.run, ranked)
             answer["also"] = training_entries(self.run, ranked, np.array(also), words, common)
+        entries = [*answer["proponents"], *answer["opponents"], *answer.get("also", ())]
+        for entry in entries:
+            entry |= _standing(ranked.values, entry["position"])
+        if content is not None:
+            reasons = Reasons(self.run, {}, causes(self.run).doubts, {})
+            add_doubts(entries, reasons.doubts)
+            if meant == predicted:
+                answer["cause"] = self._cause(content, evidence, reasons)
         return answer | {"seconds": round(time.perf_counter() - begun, 3)}
 
-    def _why(self, content: str | bytes, evidence: Evidence) -> str:
-        """The cause of a prediction, in a sentence."""
+    def _cause(self, content: str | bytes, evidence: Evidence, reasons: Reasons) -> dict[str, Any]:
+        """The cause of a prediction."""
         item = Predicted(content, evidence.label, teachers_of(self.run, evidence.ranked))
         left = parts_to_leave(self.run, [item])
         (effects,) = part_effects(self.model, self.read, [item], left)
-        reasons = Reasons(self.run, {}, causes(self.run).doubts, {})
-        return reasons.reason(evidence, effects).sentence
+        return cause_facts(reasons.reason(evidence, effects))
 
     def _evidence(self, targets: Split) -> tuple[np.ndarray, np.ndarray]:
         """What estimates of all training items' influences on some targets are made of, as for
@@ -218,3 +242,15 @@ class Explainer:
         ).values.numpy()
         described = describe_targets(self.model, targets, item_features(self.model, targets.inputs))
         return members, self.estimator.coefficients_of(described)
+
+
+def _standing(values: np.ndarray, position: int) -> dict[str, Any]:
+    """Where a training item stands among all that have its sign, `values` `(N,)` in nats: its rank,
+    from 1, and its share of their sum. Unlike nats they can be compared across losses.
+    """
+    side = values * (1 if values[position] >= 0 else -1)
+    total = float(side.sum(where=side > 0))
+    return {
+        "rank": 1 + int((side > side[position]).sum()),
+        "share": float(side[position]) / total if total else 0.0,
+    }

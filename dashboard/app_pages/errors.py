@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import streamlit as st
 
-from turnover.dashboard.errors.explorer import explorer_of, show_explorer
+from turnover.dashboard.errors.explorer import explorer_of, show_explorer, shown_item
 from turnover.dashboard.errors.more import show_more
+from turnover.dashboard.errors.try_own import answer_shown, collection_of, try_button
 from turnover.dashboard.shared.notice import no_influence, notice
 from turnover.dashboard.shared.prove import show_proving
 from turnover.dashboard.state import Opened, current_run
@@ -14,21 +15,26 @@ from turnover.dashboard.state import Opened, current_run
 @st.fragment
 def explore(opened: Opened) -> None:
     """List, pane and what is below; a step or a decision runs only this."""
-    item = show_explorer(opened, explorer_of(opened.run))
+    explorer, collection = explorer_of(opened.run), collection_of(opened)
+    if not opened.influence_problem:
+        if item := shown_item(opened, explorer, collection):
+            answer_shown(opened, collection, item.id)
+        try_button(opened)
+    if not opened.misclassified and not collection.items:
+        total = len(opened.run.validation)
+        notice(
+            "No errors",
+            f"The model is right on all {total:,} validation items, so there is no mistake to "
+            "explain. Try your own instead.",
+        )
+        return
+    show_explorer(opened, explorer, collection)
     show_proving(opened.run)
-    if item:
-        show_more(opened, item)
+    if item := shown_item(opened, explorer, collection):
+        show_more(opened, item, collection)
 
 
 opened = current_run()
-if opened.influence_problem and opened.misclassified:
+if opened.influence_problem:
     no_influence(opened.run, opened.influence_problem)
-if opened.misclassified:
-    explore(opened)
-else:
-    total = len(opened.run.validation)
-    notice(
-        "No errors",
-        f"The model is right on all {total:,} validation items, so there is no mistake to explain. "
-        "Try your own input instead.",
-    )
+explore(opened)

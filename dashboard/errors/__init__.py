@@ -6,7 +6,8 @@ message_view.py   what the browser sends: steps, filters and decisions
 markdown_view.py  one error as Markdown
 explorer.py       the component that draws list and pane (explorer.js, pane.js, explorer.css)
 more.py           what is reached below: groups, regions, the truth, changes, Markdown
-answer_view.py    what is asked of the model: a text or image, and its answer
-try_own.py, edit.py, regions.py   one's own text or image, changes to it, and regions of an image
+answer_view.py    what is asked of the model, and its answer
+own_view.py, try_own.py   texts and images of one's own, which are items like errors
+edit.py, regions.py       changes to an item, and the regions of an image
 worker.py         the answer from the process that holds the model
 """

@@ -1,32 +1,20 @@
-"""The view model of the Try page: questions to the worker, and its replies as answers with cards.
+"""What is asked of the process that holds the model, and its replies as answers with cards.
 
-A question is a text, an uploaded image or a validation item, with the label whose loss the
-influence is on. A CSV file is a batch: one question per row, and a table with each prediction and
-its strongest proponent.
+A question is a text or an image, with the label whose loss the influence is on.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from turnover.data.images import fit_image, open_image, png_bytes
-from turnover.data.tables.checks import (
-    MAX_CHARACTERS,
-    check_column,
-    check_text,
-    utf8,
-)
-from turnover.data.tables.formats import table_in
-from turnover.data.tables.known import text_column
 from turnover.errors import TurnoverError
+from turnover.explain.doubt import Doubt
 from turnover.explain.explanation import (
     Card,
+    ErrorItem,
     Explanation,
     certainty_sentences,
     decimals_of,
@@ -34,221 +22,79 @@ from turnover.explain.explanation import (
     usual_yardstick,
     with_shares,
 )
-from turnover.explain.words import content_words, mark, run_pieces, snippet
+from turnover.explain.reasons import Cause
+from turnover.explain.words import mark, run_pieces
 from turnover.runs.run import Run
-
-_UPLOAD_BYTES = 4 * MAX_CHARACTERS
-_ID = 80
-
-MAX_ROWS = 50
-_BATCH_BYTES = MAX_ROWS * 4 * MAX_CHARACTERS
-_CELL_LENGTH, _FILE_NAME_LENGTH = 120, 60
 
 
 @dataclass(frozen=True)
 class Question:
-    """A user's input and what to explain.
+    """A text, or an image as a PNG in the form of the training images, and what to explain.
 
     Attributes:
         label: the class whose loss the influence is on; None for the predicted class.
-        top: proponents and opponents to show, each.
-        fitted: the image is a PNG in the form of the training images.
+        top: proponents and opponents that are wanted, each.
         also: positions of training items whose influence is wanted wherever they rank.
-        item: the id of the validation item that the input is, "" if it is none.
+        why: whether the cause of the prediction is wanted, which takes about a second.
     """
 
     text: str = ""
     image: bytes = b""
-    name: str = ""
     label: str | None = None
-    top: int = 5
-    fitted: bool = False
+    top: int = 10
     also: tuple[int, ...] = ()
-    item: str = ""
+    why: bool = False
 
     @property
     def request(self) -> dict[str, Any]:
         """The worker's request."""
-        content = (
-            {"image": base64.b64encode(self.image).decode("ascii"), "name": self.name}
-            if self.image
-            else {"text": self.text}
-        )
-        form = {"fitted": True} if self.fitted else {}
-        return {
-            **content,
-            **form,
-            "label": self.label,
-            "top": self.top,
-            **({"also": list(self.also)} if self.also else {}),
-        }
+        content = {"image": in_base64(self.image), "fitted": True} if self.image else {}
+        also = {"also": list(self.also)} if self.also else {}
+        why = {"why": True} if self.why else {}
+        asked = {"label": self.label, "top": self.top}
+        return {**(content or {"text": self.text}), **asked, **also, **why}
+
+
+def in_base64(content: bytes) -> str:
+    """Bytes for a request."""
+    return base64.b64encode(content).decode("ascii")
+
+
+def question_of(item: ErrorItem) -> Question:
+    """The question on an item as it is."""
+    return Question(text=item.text, image=item.image)
 
 
 @dataclass(frozen=True)
-class Probability:
-    """A class and its probability."""
+class Standing:
+    """Where a training item stands among all that push the same way: its rank, from 1, and its
+    share of what they do together; `towards` the label or away from it.
+    """
 
-    label: str
-    value: float
+    rank: int
+    share: float
+    towards: bool
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A prediction, its probabilities (largest first) and its explanation; `also` holds the cards
-    that the question asked for.
+    """A prediction and its explanation.
+
+    Attributes:
+        probabilities: of the classes, the largest first.
+        standings: of the training items that are shown, by position.
+        also: the cards that the question asked for.
+        cause: why the model says so; None where that was not asked.
+        warning: why the answer means little, or "".
     """
 
     predicted: str
-    probabilities: tuple[Probability, ...]
+    probabilities: dict[str, float]
     explanation: Explanation
-    seconds: float
-    also: tuple[Card, ...] = ()
-
-
-def build_answer(run: Run, question: Question, reply: dict[str, Any]) -> Answer:
-    """The answer in the worker's reply to a question.
-
-    Raises:
-        TurnoverError: if the reply is malformed.
-    """
-    try:
-        words = content_words(question.text, run_pieces(run))
-        cards = [
-            [_card(run, entry, words) for entry in reply[side]]
-            for side in ("proponents", "opponents", *(["also"] if question.also else []))
-        ]
-        proponents, opponents = with_shares(cards[0], cards[1])
-        chances = sorted(reply["probabilities"].items(), key=lambda pair: -pair[1])
-        members, train_size = int(run.manifest["results"]["members"]), len(run.train)
-        certainty, advice = certainty_sentences(reply["trust"], train_size, train_size, members)
-        explanation = Explanation(
-            target=str(reply["label"]),
-            sentence=_sentence(str(reply["label"]), str(reply["meaning"])),
-            units=units_sentence(str(reply["estimator"]), members),
-            yardstick=usual_yardstick(run),
-            certainty=certainty,
-            advice=advice,
-            decimals=decimals_of([card.influence for card in proponents + opponents]),
-            proponents=proponents,
-            opponents=opponents,
-        )
-        probabilities = tuple(Probability(str(name), float(value)) for name, value in chances)
-        return Answer(
-            str(reply["predicted"]),
-            probabilities,
-            explanation,
-            float(reply["seconds"]),
-            tuple(cards[2]) if question.also else (),
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise TurnoverError(
-            f"the engine's answer cannot be read ({type(error).__name__}: {error}); ask again"
-        ) from None
-
-
-def text_question(
-    text: str, file: tuple[bytes, str] | None, label: str | None, top: int
-) -> Question:
-    """A question on a pasted text, or on an uploaded .txt file (content, name), which has priority.
-
-    Raises:
-        TurnoverError: if there is no usable text.
-    """
-    chosen = text_of_upload(*file) if file else check_text(text, "your text")
-    return Question(text=chosen, label=label, top=top)
-
-
-def image_question(
-    run: Run, file: tuple[bytes, str] | None, label: str | None, top: int
-) -> Question:
-    """A question on an uploaded image (content, name).
-
-    Raises:
-        TurnoverError: if there is no usable image.
-    """
-    if file is None:
-        raise TurnoverError("there is no image yet; upload one first")
-    image_as_seen(run, *file)
-    return Question(image=file[0], name=file[1], label=label, top=top)
-
-
-def item_question(run: Run, item: str) -> Question:
-    """A question on the validation item with this id, about its predicted label.
-
-    Raises:
-        TurnoverError: if there is no such item.
-    """
-    matches = run.validation[run.validation["id"] == item]
-    if matches.empty:
-        raise TurnoverError(
-            f"“{snippet(item, _ID)}” is not a validation item of this run; open the Errors page "
-            "and choose one"
-        )
-    row = matches.iloc[0]
-    if run.kind == "text":
-        return Question(text=str(row["text"]), item=item)
-    return Question(image=bytes(row["image"]), name=item, fitted=True, item=item)
-
-
-def text_of_upload(content: bytes, name: str) -> str:
-    """The text in an uploaded .txt file.
-
-    Raises:
-        TurnoverError: if the file is too large, not UTF-8, or blank.
-    """
-    if len(content) > _UPLOAD_BYTES:
-        raise TurnoverError(
-            f"{name}: {len(content):,} bytes is more than a text of {MAX_CHARACTERS:,} characters "
-            "needs; shorten it"
-        )
-    return check_text(utf8(content, name).removeprefix("\ufeff"), name)
-
-
-def image_of(run: Run, question: Question) -> bytes:
-    """A question's image as the model sees it. Raises as `image_as_seen`."""
-    return question.image if question.fitted else image_as_seen(run, question.image, question.name)
-
-
-def image_as_seen(run: Run, content: bytes, name: str) -> bytes:
-    """An uploaded image as a PNG in the size and the channels (grey or RGB) of the training images.
-
-    Raises:
-        TurnoverError: if the file is not a complete image of acceptable size.
-    """
-    height, width, *channels = run.image_shape
-    return png_bytes(fit_image(open_image(content, name, colour=bool(channels)), height, width))
-
-
-def _sentence(label: str, meaning: str) -> str:
-    whose = (
-        f"the predicted label “{label}”"
-        if meaning == "prediction"
-        else f"the label you gave, “{label}”"
-    )
-    return (
-        f"Influence on the loss of {whose}. Positive: learning this training item pushed the model "
-        "towards it. Negative: away from it."
-    )
-
-
-def _card(run: Run, entry: dict[str, Any], words: frozenset[str]) -> Card:
-    position = int(entry["position"])
-    error = entry["std_error"]
-    return Card(
-        position=position,
-        id=str(entry["id"]),
-        label=str(entry["label"]),
-        influence=float(entry["influence"]),
-        std_error=None if error is None else float(error),
-        trust=str(entry["trust"] or ""),
-        share=0.0,
-        injected=str(run.item("train", position)["planted"]),
-        text=mark(str(entry["text"]), words, pieces=run_pieces(run)) if "text" in entry else None,
-        image=base64.b64decode(entry["image"]) if "image" in entry else b"",
-    )
-
-
-# Batches from a CSV file
+    standings: dict[int, Standing]
+    also: tuple[Card, ...]
+    cause: Cause | None
+    warning: str
 
 
 @dataclass(frozen=True)
@@ -260,46 +106,91 @@ class Reply:
     problem: str = ""
 
 
-def batch_questions(content: bytes, name: str, label: str | None, top: int) -> tuple[Question, ...]:
-    """A question for each row of a CSV file with a column `text` (or `sentence`).
+def build_answer(run: Run, reply: dict[str, Any]) -> Answer:
+    """The answer in the worker's reply to a question.
 
     Raises:
-        TurnoverError: if the file is too large, is not such a table, or has more than `MAX_ROWS`
-            rows or an unusable text.
+        TurnoverError: if the reply is malformed.
     """
-    path = Path(snippet(name, _FILE_NAME_LENGTH))
-    if len(content) > _BATCH_BYTES:
-        raise TurnoverError(
-            f"{path}: {len(content):,} bytes is more than {MAX_ROWS} texts need; split the file"
+    try:
+        cause = _cause(reply["cause"])
+        sides = reply["proponents"], reply["opponents"], reply.get("also", [])
+        cards = [
+            [_card(run, entry, cause.words if cause else ()) for entry in side] for side in sides
+        ]
+        chances = {str(name): float(value) for name, value in reply["probabilities"].items()}
+        label, meaning = str(reply["label"]), str(reply["meaning"])
+        return Answer(
+            predicted=str(reply["predicted"]),
+            probabilities=dict(sorted(chances.items(), key=lambda pair: -pair[1])),
+            explanation=_explanation(run, reply, _sentence(label, meaning), cards),
+            standings={
+                int(entry["position"]): Standing(
+                    int(entry["rank"]), float(entry["share"]), entry["influence"] >= 0
+                )
+                for side in sides
+                for entry in side
+            },
+            also=tuple(cards[2]),
+            cause=cause,
+            warning=str(reply["warning"]),
         )
-    table = table_in(content, path)
-    column = "sentence" if "sentence" in table.columns and "text" not in table.columns else "text"
-    check_column(column, table.columns, path)
-    if len(table) > MAX_ROWS:
-        raise TurnoverError(f"{path}: {len(table):,} rows, the limit is {MAX_ROWS}; split the file")
-    return tuple(Question(text=text, label=label, top=top) for text in text_column(table, column))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise TurnoverError(
+            f"the engine's answer cannot be read ({type(error).__name__}: {error}); ask again"
+        ) from None
 
 
-def batch_table(replies: Sequence[Reply]) -> pd.DataFrame:
-    """A row for each text: the prediction, and the strongest proponent (influence in nats)."""
-    firsts = [
-        next(iter(reply.answer.explanation.proponents), None) if reply.answer else None
-        for reply in replies
-    ]
-    return pd.DataFrame(
-        {
-            "text": [snippet(reply.question.text, _CELL_LENGTH) for reply in replies],
-            "predicted": [reply.answer.predicted if reply.answer else "" for reply in replies],
-            "probability": [
-                100 * reply.answer.probabilities[0].value if reply.answer else None
-                for reply in replies
-            ],
-            "proponent": [
-                snippet(card.text.plain, _CELL_LENGTH) if card and card.text else reply.problem
-                for card, reply in zip(firsts, replies, strict=True)
-            ],
-            "label": [card.label if card else "" for card in firsts],
-            "influence": [card.influence if card else None for card in firsts],
-            "trust": [card.trust if card else "" for card in firsts],
-        }
+def _explanation(
+    run: Run, reply: dict[str, Any], sentence: str, cards: list[list[Card]]
+) -> Explanation:
+    proponents, opponents = with_shares(cards[0], cards[1])
+    members, train_size = int(run.manifest["results"]["members"]), len(run.train)
+    certainty, advice = certainty_sentences(reply["trust"], train_size, train_size, members)
+    return Explanation(
+        target=str(reply["label"]),
+        sentence=sentence,
+        units=units_sentence(str(reply["estimator"]), members),
+        yardstick=usual_yardstick(run),
+        certainty=certainty,
+        advice=advice,
+        decimals=decimals_of([card.influence for card in proponents + opponents]),
+        proponents=proponents,
+        opponents=opponents,
+    )
+
+
+def _sentence(label: str, meaning: str) -> str:
+    whose = "the predicted label" if meaning == "prediction" else "the label"
+    return (
+        f"Influence on the loss of {whose} “{label}”. Positive: learning this training item pushed "
+        "the model towards it. Negative: away from it."
+    )
+
+
+def _cause(facts: dict[str, Any] | None) -> Cause | None:
+    if facts is None:
+        return None
+    lists = {name: tuple(facts[name]) for name in ("words", "regions", "teachers")}
+    return Cause(**{"error": -1, **facts, **lists, "doubt": None})
+
+
+def _card(run: Run, entry: dict[str, Any], words: Iterable[str]) -> Card:
+    position, error, doubt = int(entry["position"]), entry["std_error"], entry.get("doubt")
+    text, marked = entry.get("text"), frozenset(words)
+    return Card(
+        position=position,
+        id=str(entry["id"]),
+        label=str(entry["label"]),
+        influence=float(entry["influence"]),
+        std_error=None if error is None else float(error),
+        trust=str(entry["trust"] or ""),
+        share=0.0,
+        injected=str(run.item("train", position)["planted"]),
+        text=None if text is None else mark(str(text), marked, pieces=run_pieces(run)),
+        image=base64.b64decode(entry["image"]) if "image" in entry else b"",
+        times=entry["strength"],
+        doubt=Doubt(**doubt) if doubt else None,
+        common=entry.get("common"),
+        mates=float(entry.get("mates", 0)),
     )

@@ -1,6 +1,7 @@
-"""An edit of the user's own input and its effect: changed text, one part removed, or each in turn.
+"""An edit of an item and its effect: changed text, one part removed, or each in turn.
 
-Shows probabilities and influences before and after the edit, and the weight of each part.
+Shows probabilities and the standing of training items before and after the edit, and the weight of
+each part.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass, replace
 import streamlit as st
 
 from turnover.dashboard.engine import Worker
-from turnover.dashboard.errors.answer_view import Answer, Question, Reply, image_of
+from turnover.dashboard.errors.answer_view import Answer, Question, Reply
 from turnover.dashboard.errors.edits_view import (
     Change,
     InputPart,
@@ -22,60 +23,54 @@ from turnover.dashboard.errors.edits_view import (
     followed,
     parts_of,
     parts_request,
+    standing_words,
     unit_of,
     weigh,
 )
 from turnover.dashboard.errors.regions import patches_html
 from turnover.dashboard.errors.worker import ask
-from turnover.dashboard.shared.cards import influence_html
-from turnover.dashboard.shared.notice import heading, problem, quiet, said
+from turnover.dashboard.shared.notice import problem, quiet, said
 from turnover.errors import TurnoverError
 from turnover.explain.explanation import Card
-from turnover.explain.html import chip_html, image_html, marked_html, safe, signed
-from turnover.explain.words import mark, run_pieces, snippet
+from turnover.explain.html import chip_html, image_html, safe
+from turnover.explain.words import snippet
 from turnover.runs.run import Run
 
 _MOST, _TEXT, _LEAST = 10, 110, 0.0005
 
 
-def show_moved(run: Run, reply: Reply, moved: Moved) -> None:
-    """The edited input, and its probabilities beside the original's."""
-    question, answer = reply.question, reply.answer
+def show_moved(reply: Reply, moved: Moved) -> None:
+    """The probabilities after the edit beside the original's; and an edited image."""
+    answer = reply.answer
     assert answer
-    body = (
-        marked_html(mark(question.text, (), pieces=run_pieces(run)))
-        if question.text
-        else image_html(question.image, 96, "your image, edited")
-    )
-    st.html(f'<div class="to-edited">{body}</div>')
-    said(f"After the edit: “{answer.predicted}”. {moved.loss}")
+    if reply.question.image:
+        st.html(image_html(reply.question.image, 96, "the image, edited"))
+    said(f"After the edit: “{answer.predicted}”.{' ' * bool(answer.warning)}{answer.warning}")
     st.html(f'<div class="to-chances">{"".join(map(_chance_html, moved.chances[:_MOST]))}</div>')
 
 
-def show_items(moved: Moved, decimals: int) -> None:
-    """A row for each training item, the largest changes first: its influence before and after."""
-    head = "".join(
-        f'<th scope="col">{text}</th>' for text in ("Training item", "Influence before", "After")
-    )
+def show_items(moved: Moved) -> None:
+    """A row for each training item, those that moved most first."""
+    heads = ("Training item", "Before", "After")
+    head = "".join(f'<th scope="col">{text}</th>' for text in heads)
     rows = "".join(
-        f'<tr><th scope="row">{_item_html(after)}</th>'
-        f"<td>{_number_html(before, decimals)}</td><td>{_number_html(after, decimals)}</td></tr>"
-        for before, after in moved.items[:_MOST]
+        f'<tr><th scope="row">{_item_html(card)}</th><td>{standing_words(before)}</td>'
+        f"<td>{standing_words(after)}</td></tr>"
+        for card, before, after in moved.items[:_MOST]
     )
-    if rows:
-        st.html(
-            f'<table class="to-groups"><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
-        )
+    body = f"<thead><tr>{head}</tr></thead><tbody>{rows}</tbody>"
+    st.html(f'<table class="to-groups to-numbers">{body}</table>')
+    quiet("Rank among all training items that push the same way, and share of their push.")
 
 
 def show_weights(image: bytes, weights: Sequence[Weight], target: str) -> None:
-    """The weights of the parts for the label `target`, the largest first; on an `image` (b"" for a
+    """What the model says without each part, the largest changes first; on an `image` (b"" for a
     text) also as colours of its patches.
     """
     largest = max(abs(weight.loss) for weight in weights) or 1.0
     if image:
         drawn = image_html(
-            image, 160, "your image; patches that matter are in colour, and listed beside it"
+            image, 160, "the image; patches that matter are in colour, and listed beside it"
         )
         st.html(patches_html(drawn, 160, [weight.loss for weight in weights]))
     telling = [
@@ -86,8 +81,8 @@ def show_weights(image: bytes, weights: Sequence[Weight], target: str) -> None:
     lines = "".join(_weight_html(weight, largest) for weight in telling[:_MOST])
     st.html(f'<div class="to-chances">{lines}</div>')
     quiet(
-        f"By how much the loss of “{target}” rises without the part (nats), and the probability "
-        "then: + speaks for the label, − against it."
+        f"How sure of “{target}” the model is without each part. Blue: the part speaks for it, "
+        "orange: against it."
     )
 
 
@@ -111,7 +106,7 @@ def _weight_html(weight: Weight, largest: float) -> str:
     )
     return (
         f'<span dir="auto">{safe(weight.name)}</span>{bar}<span '
-        f'class="to-percent">{signed(weight.loss, 3)}, {weight.probability:.1%}</span>'
+        f'class="to-percent">{weight.probability:.1%}</span>'
     )
 
 
@@ -124,17 +119,9 @@ def _item_html(card: Card) -> str:
     return f'{chip_html(card.label)} {body} <span class="to-id">{safe(card.id)}</span>'
 
 
-def _number_html(card: Card | None, decimals: int) -> str:
-    return (
-        influence_html(card, decimals)
-        if card
-        else '<span class="to-trust">not among its strongest</span>'
-    )
-
-
 # The form
 
-_STATE = "try-edit"
+_STATE = "edit"
 
 
 @dataclass(frozen=True)
@@ -151,11 +138,8 @@ class _Edit:
 def show_edit(run: Run, worker: Worker, question: Question, answer: Answer, key: str) -> None:
     """The form, and beside it the effect of the edit."""
     target = answer.explanation.target
-    heading(
-        "Change it and see what moved",
-        f"All numbers stay about the label “{target}”, so that they can be compared.",
-    )
-    parts = parts_of(run, question, target)
+    quiet(f"All numbers stay about “{target}”, so that they can be compared.")
+    parts = parts_of(question, target)
     left, right = st.columns([6, 5], gap="medium")
     with left:
         _form(question, answer, parts, key)
@@ -166,12 +150,12 @@ def show_edit(run: Run, worker: Worker, question: Question, answer: Answer, key:
         edit = _weighed(worker, answer, parts, edit)
     if edit.weights:
         with left:
-            show_weights(b"" if question.text else image_of(run, question), edit.weights, target)
+            show_weights(question.image, edit.weights, target)
     if edit.reply and edit.reply.answer:
         moved = compare(answer, edit.reply.answer)
         with right:
-            show_moved(run, edit.reply, moved)
-        show_items(moved, edit.reply.answer.explanation.decimals)
+            show_moved(edit.reply, moved)
+        show_items(moved)
     elif edit.reply:
         with right:
             problem("No answer", edit.reply.problem)
@@ -180,15 +164,15 @@ def show_edit(run: Run, worker: Worker, question: Question, answer: Answer, key:
 def _form(question: Question, answer: Answer, parts: tuple[InputPart, ...], key: str) -> None:
     """The fields and buttons for an edit."""
     if question.text:
-        with st.form(f"try-edit-form-{key}", border=False):
-            st.text_area("Edited", value=question.text, key=f"try-edited-{key}", height=110)
+        with st.form(f"edit-form-{key}", border=False):
+            st.text_area("Edited", value=question.text, key=f"edited-{key}", height=110)
             st.form_submit_button("Ask again", on_click=_ask_edit, args=(question, answer, key))
     if not parts:
         return
     what = unit_of(question)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         names = [part.name for part in parts]
-        chosen = f"try-part-{key}"
+        chosen = f"part-{key}"
         st.selectbox(
             f"Leave out a {what}",
             names,
@@ -199,7 +183,7 @@ def _form(question: Question, answer: Answer, parts: tuple[InputPart, ...], key:
             width=240,
         )
         st.button(
-            f"Leave out each {what} in turn", key=f"try-weigh-{key}", on_click=_weigh, args=(key,)
+            f"Leave out each {what} in turn", key=f"weigh-{key}", on_click=_weigh, args=(key,)
         )
 
 
@@ -217,14 +201,14 @@ def _ask_edit(question: Question, answer: Answer, key: str) -> None:
     _keep(
         replace(
             _current(key),
-            question=edited(question, answer, st.session_state[f"try-edited-{key}"] or ""),
+            question=edited(question, answer, st.session_state[f"edited-{key}"] or ""),
             reply=None,
         )
     )
 
 
 def _leave_out(answer: Answer, parts: tuple[InputPart, ...], key: str) -> None:
-    part = next((part for part in parts if part.name == st.session_state[f"try-part-{key}"]), None)
+    part = next((part for part in parts if part.name == st.session_state[f"part-{key}"]), None)
     _keep(
         replace(
             _current(key), question=followed(part.question, answer) if part else None, reply=None

@@ -1,28 +1,25 @@
-"""The view model of edits on the Try page: an input with a part removed or changed, and the effect.
+"""The view model of edits: an input with a part removed or changed, and the effect.
 
 The parts of an input are the words of a text, or its sentences where it has more than `MOST_WORDS`
 words, or the patches of an image (`turnover.explain.parts`). The weight of a part is the rise in
-the loss of the explained label, in nats, when the part is removed. The loss of a label is −log of
-its probability.
+the loss of the explained label, −log of its probability, when the part is removed. Influence grows
+with the loss, so before and after an edit training items are compared by rank and share.
 """
 
 from __future__ import annotations
 
-import base64
 import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from turnover.dashboard.errors.answer_view import Answer, Question, image_of
+from turnover.dashboard.errors.answer_view import Answer, Question, Standing, in_base64
 from turnover.data.images import png_bytes, png_pixels
 from turnover.errors import TurnoverError
 from turnover.explain.explanation import Card
-from turnover.explain.html import signed
 from turnover.explain.parts import patch_name, without_patches
 from turnover.explain.words import WORD, snippet
-from turnover.runs.run import Run
 
 MOST_WORDS, MOST_SENTENCES = 60, 30
 """A text of more words is cut into sentences, of which the first so many can be removed: more would
@@ -62,13 +59,12 @@ class Change:
 
 @dataclass(frozen=True)
 class Moved:
-    """The effect of an edit: probabilities (largest changes first), the loss in words, and the
-    cards of training items before (None if not shown then) and after.
+    """The effect of an edit: probabilities (largest changes first), and training items with their
+    standing before (None if not shown then) and after, those that moved most first.
     """
 
     chances: tuple[Change, ...]
-    loss: str
-    items: tuple[tuple[Card | None, Card], ...]
+    items: tuple[tuple[Card, Standing | None, Standing], ...]
 
 
 def unit_of(question: Question) -> str:
@@ -78,7 +74,7 @@ def unit_of(question: Question) -> str:
     return "word" if len(WORD.findall(question.text)) <= MOST_WORDS else "sentence"
 
 
-def parts_of(run: Run, question: Question, label: str) -> tuple[InputPart, ...]:
+def parts_of(question: Question, label: str) -> tuple[InputPart, ...]:
     """The removable parts of an input: words or the first sentences of a text, patches of an image.
     Their questions are about `label`.
 
@@ -89,7 +85,7 @@ def parts_of(run: Run, question: Question, label: str) -> tuple[InputPart, ...]:
     """
     labelled = replace(question, label=label)
     return tuple(
-        _patches(run, labelled) if question.image else _pieces(labelled, *_UNITS[unit_of(question)])
+        _patches(labelled) if question.image else _pieces(labelled, *_UNITS[unit_of(question)])
     )
 
 
@@ -97,7 +93,7 @@ def parts_request(parts: Sequence[InputPart]) -> dict[str, Any]:
     """The worker's request for the prediction without each part."""
     if parts[0].question.text:
         return {"texts": [part.question.text for part in parts]}
-    return {"images": [base64.b64encode(part.question.image).decode("ascii") for part in parts]}
+    return {"images": [in_base64(part.question.image) for part in parts]}
 
 
 def weigh(answer: Answer, parts: Sequence[InputPart], reply: dict[str, Any]) -> tuple[Weight, ...]:
@@ -106,7 +102,8 @@ def weigh(answer: Answer, parts: Sequence[InputPart], reply: dict[str, Any]) -> 
     Raises:
         TurnoverError: if the reply is malformed.
     """
-    label, before = answer.explanation.target, loss_of(answer, answer.explanation.target)
+    label = answer.explanation.target
+    before = _loss(answer.probabilities.get(label, 0.0))
     try:
         chances = [float(chances[label]) for chances in reply["probabilities"]]
         return tuple(
@@ -130,53 +127,40 @@ def followed(question: Question, answer: Answer) -> Question:
     return replace(
         question,
         label=answer.explanation.target,
-        item="",
+        why=False,
         also=tuple(card.position for card in cards),
     )
 
 
 def compare(before: Answer, after: Answer) -> Moved:
     """Compare an answer with the answer to an edit whose question is `followed` or `edited`."""
-    label = before.explanation.target
-    old = {chance.label: chance.value for chance in before.probabilities}
-    chances = [
-        Change(chance.label, old.get(chance.label), chance.value) for chance in after.probabilities
-    ]
-    losses = loss_of(before, label), loss_of(after, label)
-    shown = {
-        card.position: card for card in before.explanation.proponents + before.explanation.opponents
-    }
-    items: list[tuple[Card | None, Card]] = [
-        (shown[card.position], card) for card in after.also if card.position in shown
-    ]
-    new = [
-        (None, card)
-        for card in after.explanation.proponents + after.explanation.opponents
-        if card.position not in shown
+    old = before.probabilities
+    chances = [Change(name, old.get(name), chance) for name, chance in after.probabilities.items()]
+    explained = after.explanation
+    cards = {card.position: card for card in (*explained.proponents, *explained.opponents)}
+    cards |= {card.position: card for card in after.also}
+    items = [
+        (card, before.standings.get(position), after.standings[position])
+        for position, card in cards.items()
     ]
     return Moved(
-        chances=tuple(
-            sorted(chances, key=lambda change: -abs((change.after or 0) - (change.before or 0)))
-        ),
-        loss=(
-            f"Loss of “{label}”: {losses[0]:.3f} before, {losses[1]:.3f} after "
-            f"({signed(losses[1] - losses[0], 3)} nats)."
-        ),
-        items=(
-            *sorted(
-                items,
-                key=lambda pair: -abs(pair[1].influence - (pair[0].influence if pair[0] else 0)),
-            ),
-            *new,
-        ),
+        tuple(sorted(chances, key=lambda one: -abs((one.after or 0) - (one.before or 0)))),
+        tuple(sorted(items, key=lambda item: (item[1] is None, -_moved(*item[1:])))),
     )
 
 
-def loss_of(answer: Answer, label: str) -> float:
-    """The loss of a label in nats: −log of its probability."""
-    return _loss(
-        next((chance.value for chance in answer.probabilities if chance.label == label), 0.0)
-    )
+def _moved(before: Standing | None, after: Standing) -> float:
+    """By how much the share of a training item changed."""
+    shares = [one.share if one.towards else -one.share for one in (before, after) if one]
+    return abs(shares[-1] - shares[0])
+
+
+def standing_words(standing: Standing | None) -> str:
+    """A standing for a person."""
+    if standing is None:
+        return "not among its strongest"
+    side = "for" if standing.towards else "against"
+    return f"no. {standing.rank:,} {side}, {standing.share:.1%}"
 
 
 def _loss(chance: float) -> float:
@@ -197,9 +181,6 @@ def _pieces(question: Question, piece: re.Pattern[str], most: int) -> Iterator[I
             )
 
 
-def _patches(run: Run, question: Question) -> Iterator[InputPart]:
-    for number, without in enumerate(without_patches(png_pixels(image_of(run, question)))):
-        yield InputPart(
-            patch_name(number),
-            replace(question, image=png_bytes(without), name="edited", fitted=True),
-        )
+def _patches(question: Question) -> Iterator[InputPart]:
+    for number, without in enumerate(without_patches(png_pixels(question.image))):
+        yield InputPart(patch_name(number), replace(question, image=png_bytes(without)))

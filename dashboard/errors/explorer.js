@@ -1,13 +1,16 @@
 // Which error is shown, which card is in focus, the keys, the address, and what is sent to Python.
 // Everything shows at once; decisions say "saving" until Python confirms that they are on the disk.
 
-const FILTERS = ["true", "predicted", "cause", "search", "sort"];
+const FILTERS = ["true", "predicted", "cause", "twin", "search", "sort"];
+const BELOW = ["more", "containing"]; // what is open below the list, by hand in Python's widgets
 const USUAL = { sort: "cause" };
 const ON_ERRORS = ["judge", "prove"]; // decisions on an error, not on a training item
 
 function makeState(root) {
-  const S = pageState({ root, panes: new Map(), proofs: new Map(), card: null, form: null, listOpen: false });
-  S.news = () => ({ panes: [...S.panes.keys()] });
+  const S = pageState({ root, panes: new Map(), proofs: new Map(), card: null, form: null, opened: null,
+    listOpen: false });
+  S.news = () => ({ opened: S.opened ?? 0,
+    panes: [...S.panes.values()].filter((pane) => !pane.waiting).map((pane) => pane.id) });
 
   // Steps and filters
 
@@ -78,7 +81,7 @@ function makeState(root) {
   };
   S.judge = (number) => {
     const pane = S.panes.get(S.item);
-    if (!pane || number >= S.data.verdicts.length) return;
+    if (!pane || pane.own || number >= S.data.verdicts.length) return;
     const label = S.verdictOf(pane.id) === number ? null : number;
     S.act({ kind: "judge", position: pane.position, id: pane.id, label });
   };
@@ -99,12 +102,13 @@ function makeState(root) {
   S.draw = () => {
     const { data } = S;
     const shown = [S.stamp, S.place, S.index, S.total, S.listOpen];
-    const cards = [...(S.panes.get(S.item)?.teachers ?? []), ...(S.panes.get(S.item)?.opponents ?? [])];
+    const pane = S.panes.get(S.item);
+    const cards = [...(pane?.teachers ?? []), ...(pane?.opponents ?? [])];
     S.piece("top", [...shown, data.headline], () => drawBar(S));
-    S.piece("filters", [S.stamp, S.place.true, S.place.predicted, S.place.cause, S.place.sort, S.turn], () => drawFilters(S));
+    S.piece("filters", [S.stamp, S.place.true, S.place.predicted, S.place.cause, S.place.twin, S.place.sort, S.turn, data.causes], () => drawFilters(S));
     const verdicts = [...S.rows.values()].map((row) => S.verdictOf(row.id) ?? "");
     S.piece("rows", [S.stamp, S.rowsName, verdicts], () => drawRows(S));
-    S.piece("pane", [S.stamp, S.item, S.panes.has(S.item), S.total, S.form?.position,
+    S.piece("pane", [S.stamp, S.item, pane, S.total, S.form?.position,
       S.verdictOf(S.item) ?? "", S.proofs.get(S.item), S.isProving(S.item), data.proveTime, cards.map((card) => decisionOf(S, card.position) ?? 0)],
     () => (S.total ? drawPane(S) : nothing()));
     S.piece("foot", [data.flagged, data.decided, data.undo, data.problem, data.lost, data.progress, S.moved,
@@ -132,6 +136,10 @@ function adopt(S, data) {
     for (const { position } of [...(S.panes.get(id)?.teachers ?? []), ...(S.panes.get(id)?.opponents ?? [])])
       if (data.flags[position]) S.flags.set(position, data.flags[position]);
       else S.flags.delete(position);
+  const byHand = data.opened !== S.opened;
+  if (byHand) for (const name of BELOW) S.place = { ...S.place, [name]: data.place[name] };
+  const known = S.opened !== null;
+  S.opened = data.opened;
   if (!same(S.place, data.place)) return turned;
   S.total = data.total;
   if (data.rows) {
@@ -140,8 +148,8 @@ function adopt(S, data) {
   }
   if (S.awaiting || (!S.item && data.index === S.index)) {
     Object.assign(S, { awaiting: false, index: data.index, item: data.item });
-    S.address(false);
-  }
+    S.address(turned && data.push);
+  } else if (byHand && known) S.address(true);
   if (S.index >= S.total) S.index = Math.max(0, S.total - 1);
   if (S.card === null || !S.panes.get(S.item)?.teachers.some((card) => card.position === S.card)
       && !S.panes.get(S.item)?.opponents.some((card) => card.position === S.card)) S.settle();

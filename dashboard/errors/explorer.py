@@ -20,6 +20,7 @@ import streamlit as st
 
 from turnover.dashboard.errors.list_view import (
     SORTS,
+    TWINS,
     Place,
     Visits,
     index_of,
@@ -32,8 +33,9 @@ from turnover.dashboard.errors.list_view import (
     window,
 )
 from turnover.dashboard.errors.message_view import Act, Message, read_message
-from turnover.dashboard.errors.pane_view import decisions, pane, proof_facts
-from turnover.dashboard.shared.component import Tab, component, stamp_of, store, tried, undo
+from turnover.dashboard.errors.own_view import OWN, Collection
+from turnover.dashboard.errors.pane_view import decisions, own_pane, pane, proof_facts
+from turnover.dashboard.shared.component import Tab, Undo, component, stamp_of, store, tried, undo
 from turnover.dashboard.shared.flag_form import current_flags, current_judgements, flags_of
 from turnover.dashboard.shared.prove import begin_proof, errors_of, proving, seconds_words
 from turnover.dashboard.state import PLACE, Opened
@@ -50,8 +52,20 @@ KEY = "explorer"
 NEIGHBOURS = 3
 """Errors on each side of the shown one that are sent with it."""
 
+MORE, PART, CONTAINING = "more", "more-choice", "containing"
+PARTS = {
+    "groups": "Groups",
+    "regions": "Regions",
+    "change": "Change it",
+    "truth": "Why not another label?",
+    "numbers": "All numbers",
+    "markdown": "Copy as Markdown",
+}
+"""What is reached below, by its name in the address."""
+
 _KEPT = 400
 """Panes that are kept for all tabs."""
+
 
 _SOON = 0.05
 """Seconds for neighbours before the shown error is sent."""
@@ -61,13 +75,24 @@ _EXPLORER = component("turnover_errors", HERE, "explorer.css", "pane.js", "list.
 
 @dataclass
 class Explorer(Tab):
-    """Where a tab is in a run; `heard` is the message that this run of the page answers, None if it
-    answers none.
+    """Where a tab is in a run; a new `turn` adds an entry to the browser's history if `push`.
+
+    Attributes:
+        opened: counts the changes of *More* by hand.
+        yours: names what the tab asked (`turnover.dashboard.errors.own_view.Collection`).
+        heard: the message that this run of the page answers; None if it answers none.
     """
 
     place: Place = field(default_factory=Place)
+    push: bool = False
+    opened: int = 0
+    yours: str = ""
     visits: Visits = field(default_factory=Visits)
     heard: Message | None = None
+
+    def go(self, place: Place) -> None:
+        """Have the browser go to a place, as by a click."""
+        self.place, self.turn, self.push, self.heard = place, f"{time.time_ns()}", True, None
 
 
 def explorer_of(run: Run) -> Explorer:
@@ -76,24 +101,60 @@ def explorer_of(run: Run) -> Explorer:
     if isinstance(known, Explorer) and known.run == run.name:
         return known
     chosen_by_hand = PLACE in st.session_state and known is None
-    place = Place() if chosen_by_hand else place_of(st.query_params.to_dict(), run.classes)
-    explorer = st.session_state[PLACE] = Explorer(run.name, place=place)
+    said = {} if chosen_by_hand else st.query_params.to_dict()
+    explorer = Explorer(run.name, place=place_of(said, run.classes))
+    explorer.yours = said.get("yours", "")
+    open_more(explorer.place)
+    st.session_state[PLACE] = explorer
     return explorer
 
 
-def show_explorer(opened: Opened, explorer: Explorer) -> ErrorItem | None:
-    """Draw list and pane; returns the shown error, None if none matches."""
-    matching = select(opened.misclassified, explorer.place, opened.groups)
-    if explorer.heard and matching:
-        explorer.place = heard_place(explorer.place, explorer.heard.index, matching)
-    index = index_of(matching, explorer.place)
+def open_more(place: Place) -> None:
+    """Open below the list what a place names."""
+    state = st.session_state
+    state[MORE], state[CONTAINING] = bool(place.more), place.containing
+    if place.more in PARTS:
+        state[PART] = place.more
+
+
+def more_changed(run: Run) -> None:
+    """Take in what was opened below by hand; the address names it."""
+    explorer, state = explorer_of(run), st.session_state
+    part = (state.get(PART) or next(iter(PARTS))) if state.get(MORE) else ""
+    containing = state.get(CONTAINING, explorer.place.containing) or ""
+    explorer.place = replace(explorer.place, more=part, containing=containing)
+    explorer.opened += 1
+
+
+def shown_item(opened: Opened, explorer: Explorer, collection: Collection) -> ErrorItem | None:
+    """The item that is shown; None if none matches."""
+    matching, index = _list(opened, explorer, collection)
+    return matching[index] if matching else None
+
+
+def show_explorer(opened: Opened, explorer: Explorer, collection: Collection) -> None:
+    """Draw list and pane."""
     _EXPLORER(
         key=KEY,
-        data=_data(opened, explorer, matching, index),
+        data=_data(opened, explorer, collection),
         on_message_change=partial(receive, opened),
     )
     explorer.heard = None
-    return matching[index] if matching else None
+
+
+def _list(
+    opened: Opened, explorer: Explorer, collection: Collection
+) -> tuple[list[ErrorItem], int]:
+    """The items that match, one's own first, and which of them is shown."""
+    items = (*(own.item for own in collection.items.values()), *opened.misclassified)
+    matching = select(items, explorer.place, _groups(opened, collection))
+    if explorer.heard and matching:
+        explorer.place = heard_place(explorer.place, explorer.heard.index, matching)
+    return matching, index_of(matching, explorer.place)
+
+
+def _groups(opened: Opened, collection: Collection) -> dict[int, str]:
+    return {own.item.position: OWN for own in collection.items.values()} | opened.groups
 
 
 def heard_place(place: Place, index: int, matching: Sequence[ErrorItem]) -> Place:
@@ -113,7 +174,10 @@ def receive(opened: Opened) -> None:
     sizes = len(run.train), len(run.validation)
     message = read_message(st.session_state[KEY].get("message"), run.classes, sizes)
     if message and message.stamp == stamp_of(opened):
+        before = explorer.place
         hear(explorer, message, flags_of(run), run.classes, partial(begin_proof, run))
+        if (before.more, before.containing) != (explorer.place.more, explorer.place.containing):
+            open_more(explorer.place)
 
 
 def hear(
@@ -126,7 +190,11 @@ def hear(
     """Go where a message is, and store its decisions that are new, each once; `prove` begins to
     prove the cause of an error, and returns why it cannot.
     """
-    explorer.place, explorer.heard = place_of(message.place, classes), message
+    place = place_of(message.place, classes)
+    if message.opened != explorer.opened:  # it has not heard of the last change by hand
+        known = explorer.place
+        place = replace(place, more=known.more, containing=known.containing)
+    explorer.place, explorer.heard = place, message
 
     def deal_with(act: Act) -> str:
         if act.kind == "prove":
@@ -136,16 +204,20 @@ def hear(
     explorer.take(message.client, message.acts, deal_with)
 
 
-def decide(flags: Flags, act: Act, classes: Sequence[str], steps: list[int]) -> str:
-    """Store a decision, and add its step to `steps`; or undo the last of these. Returns why it was
-    not stored, or "".
+def decide(flags: Flags, act: Act, classes: Sequence[str], steps: list[Undo]) -> str:
+    """Store a decision, and add to `steps` what takes it back; or do the last of these. Returns
+    why it was not stored, or "".
     """
     if act.kind == "undo":
         return undo(flags, steps)
     if act.kind == "judge":
-        return tried(
-            lambda: judge(flags, act.position, "" if act.label is None else VERDICTS[act.label])
-        )
+
+        def change() -> None:
+            verdict = "" if act.label is None else VERDICTS[act.label]
+            before = judge(flags, act.position, verdict)
+            steps.append(partial(judge, position=act.position, verdict=before, instead_of=verdict))
+
+        return tried(change)
     verdict = act.kind, act.new_label(classes)
     return store(flags, {act.position: verdict}, act.note, steps)
 
@@ -153,19 +225,22 @@ def decide(flags: Flags, act: Act, classes: Sequence[str], steps: list[int]) -> 
 # The data
 
 
-def _data(
-    opened: Opened, explorer: Explorer, matching: Sequence[ErrorItem], index: int
-) -> dict[str, Any]:
+def _data(opened: Opened, explorer: Explorer, collection: Collection) -> dict[str, Any]:
     run, heard = opened.run, explorer.heard
+    matching, index = _list(opened, explorer, collection)
     near = matching[max(0, index - NEIGHBOURS) : index + NEIGHBOURS + 1]
-    panes = _panes(opened, near, matching[index]) if matching else {}
+    panes = _panes(opened, collection, near, matching[index]) if matching else {}
     flags, judged, proofs = current_flags(run), current_judgements(run), read_proofs(run)[0]
+    groups, waiting = _groups(opened, collection), {own.id for own in collection.unknown}
     rows = window(index, len(matching))
-    rows_name = f"{stamp_of(opened)} {explorer.place.filters} {rows}"
+    rows_name = f"{stamp_of(opened)} {explorer.place.filters} {rows} {collection.changes}"
     if matching:
         explorer.visits = visit(explorer.visits, matching[index].id, time.monotonic())
     return {
-        **_facts(opened),
+        **_facts(opened, groups),
+        "push": explorer.push,
+        "opened": explorer.opened,
+        "yours": collection.token if collection.items else explorer.yours,
         "place": vars(explorer.place),
         "item": matching[index].id if matching else "",
         "index": index,
@@ -176,7 +251,7 @@ def _data(
             None
             if heard and heard.rows == rows_name
             else [
-                row(item, opened.groups.get(item.position, ""))
+                row(item, groups.get(item.position, ""), item.id in waiting)
                 for item in matching[rows.start : rows.stop]
             ]
         ),
@@ -192,12 +267,14 @@ def _data(
         "judged": _judged(judged, [matching[place] for place in rows]),
         **explorer.confirmed,
         "lost": lost_sentence(opened.misclassified, matching, explorer.place.item),
-        "progress": progress_sentence(explorer.visits, [item.id for item in matching]),
+        "progress": progress_sentence(
+            explorer.visits, [item.id for item in matching if item.position >= 0]
+        ),
     }
 
 
-def _facts(opened: Opened) -> dict[str, Any]:
-    """What stays the same for a run."""
+def _facts(opened: Opened, groups: dict[int, str]) -> dict[str, Any]:
+    """What stays the same for a run, and how many items each group has."""
     return {
         "run": opened.run.name,
         "stamp": stamp_of(opened),
@@ -207,8 +284,9 @@ def _facts(opened: Opened) -> dict[str, Any]:
         "confusions": opened.confusions,
         "causes": [
             {"name": name, "words": f"{visible(name)} ({count:,})"}
-            for name, count in Counter(opened.groups.values()).items()
+            for name, count in Counter(groups.values()).items()
         ],
+        "twins": _twins(opened.misclassified),
         "sorts": SORTS,
         "verdicts": VERDICTS,
     }
@@ -223,32 +301,46 @@ def _judged(known: Mapping[int, Judgement], items: Sequence[ErrorItem]) -> dict[
     }
 
 
+def _twins(items: Sequence[ErrorItem]) -> dict[str, str]:
+    """The filters by the twin without masks; none where all errors are alike."""
+    counts = Counter(item.twin for item in items if item.twin is not None)
+    if len(counts) < 2:
+        return {}
+    count = {"": "", "yes": f" ({counts[True]:,})", "no": f" ({counts[False]:,})"}
+    return {key: f"{words}{count[key]}" for key, words in TWINS.items()}
+
+
 def headline(opened: Opened) -> str:
-    """Run, accuracy, errors and how many are explained, in a line."""
+    """Accuracy, errors, how many are explained, and how many its twin makes, in a line."""
     accuracy = opened.run.manifest["results"]["validation_accuracy"]
-    errors = counted(len(opened.misclassified), "error")
-    certainty = opened.certainty
+    total = len(opened.misclassified)
+    certainty, twins = opened.certainty, [item.twin for item in opened.misclassified]
     explained = f", {sum(map(bool, certainty.strong.values())):,} explained" if certainty else ""
-    return f"{accuracy:.1%} right · {errors}{explained}"
+    both = twins.count(True)
+    many = "all" if both == total > 1 else f"{both:,} of them"
+    twin = f", {many} the plain model’s too" if True in twins or False in twins else ""
+    return f"{accuracy:.1%} right · {counted(total, 'error')}{explained}{twin}"
 
 
 def _panes(
-    opened: Opened, near: Sequence[ErrorItem], shown: ErrorItem
+    opened: Opened, collection: Collection, near: Sequence[ErrorItem], shown: ErrorItem
 ) -> dict[str, dict[str, Any]]:
     """The shown error, and of its neighbours those that are ready soon; the browser asks for the
     others when it has drawn the first.
     """
     end = time.monotonic() + _SOON
-    panes = {shown.id: pane_of(opened, shown)}
+    panes = {shown.id: pane_of(opened, collection, shown)}
     for item in near:
         if item.id in opened.panes or time.monotonic() < end:
-            panes[item.id] = pane_of(opened, item)
+            panes[item.id] = pane_of(opened, collection, item)
     return panes
 
 
-def pane_of(opened: Opened, item: ErrorItem) -> dict[str, Any]:
-    """An error as data, kept for all tabs."""
+def pane_of(opened: Opened, collection: Collection, item: ErrorItem) -> dict[str, Any]:
+    """An item as data; an error is kept for all tabs."""
     panes = opened.panes
+    if item.id in collection.items and item.position < 0:
+        return own_pane(opened.run, collection.items[item.id])
     if item.id not in panes:
         while len(panes) >= _KEPT:
             panes.pop(next(iter(panes)), None)

@@ -8,7 +8,7 @@ function drawFilters(S) {
   const trues = [...new Set(pairs.map((one) => one.true))];
   const chosen = JSON.stringify(CLASSES.map((name) => S.place[name]));
   const option = (key, words) => el("option", { value: key, selected: key === chosen }, words);
-  const options = [option('["",""]', "All classes"), ...pairs.map((one) => option(value(one), one.words))];
+  const options = [option('["",""]', "Class"), ...pairs.map((one) => option(value(one), one.words))];
   if (trues.length > 2)
     options.push(...trues.map((name) => option(value({ true: name, predicted: "" }), `${name} → any`)));
   if (!options.some((one) => one.selected))
@@ -21,9 +21,13 @@ function drawFilters(S) {
   const sort = choice("Order", "order", Object.entries(S.data.sorts), S.place.sort,
     (value) => S.filter({ sort: value }, true));
   const causes = choice("Cause", "cause",
-    [["", "All causes"], ...S.data.causes.map((one) => [one.name, one.words])], S.place.cause,
+    [["", "Cause"], ...S.data.causes.map((one) => [one.name, one.words])], S.place.cause,
     (value) => S.filter({ cause: value }, true));
-  return el("div", { class: "filters", role: "search" }, searchField(S, "Search"), sort, causes, classes);
+  // whether ordinary training makes the mistake as well: is it this model's?
+  const twins = Object.entries(S.data.twins);
+  const made = twins.length ? choice("Made by which model", "twin", twins, S.place.twin,
+    (value) => S.filter({ twin: value }, true)) : "";
+  return el("div", { class: "filters", role: "search" }, searchField(S, "Search"), sort, causes, classes, made);
 }
 
 function drawRow(S, index) {
@@ -32,7 +36,9 @@ function drawRow(S, index) {
     ? el("img", { src: row.image, alt: "", class: "thumb" })
     : el("span", { class: "row-text", dir: "auto" }, row.text);
   const words = el("span", { class: "row-facts" },
-    `${row.label} → ${row.predicted} · ${row.probability}`,
+    row.label ? `${row.label} → ${row.predicted} · ${row.probability}`
+      : row.predicted ? `${row.predicted} · ${row.probability}` : row.waiting ? "…" : "no answer",
+    row.twin && S.data.twins.yes ? el("span", { class: "twin", title: PLAIN }, " · plain too") : "",
     S.verdictOf(row.id) === undefined ? "" : chip(S.data.verdicts[S.verdictOf(row.id)], "flag"));
   return el("button", { type: "button", class: "row", "data-index": index, "data-focus": `row-${index}`,
     title: row.id, onclick: () => S.go(index, true) }, shown, words);
@@ -67,8 +73,8 @@ function drawFoot(S) {
   tellTray(S);
   const done = el("div", { class: "done" },
     el("span", {}, S.pending.length ? "saving …" : flagged ? `${flagged.toLocaleString("en")} flagged` : ""),
-    button("Undo", "undo", () => S.act({ kind: "undo" }),
-      { disabled: !undo && !S.pending.length, title: "Key U: takes back the last decision of this tab" }));
+    undo || S.pending.length ? button("Undo", "undo", () => S.act({ kind: "undo" }),
+      { title: "Key U: takes back the last decision or judgement of this tab" }) : "");
   return el("div", { class: "list-foot" },
     problem ? el("p", { class: "problem", role: "alert" }, "The flag was not stored: ", problem) : "",
     S.moved ? "" : el("p", { class: "quiet" }, lost),
@@ -78,7 +84,7 @@ function drawFoot(S) {
 function drawBar(S) {
   const at = S.total ? `${(S.index + 1).toLocaleString("en")} / ${S.total.toLocaleString("en")}` : "0";
   return el("div", { class: "bar-top" },
-    el("strong", { class: "headline" }, S.data.headline),
+    el("strong", { class: "headline" }, el("span", { class: "run" }, S.data.run), ` · ${S.data.headline}`),
     el("span", { class: "steps" },
       button("‹", "previous", () => S.step(-1), { "aria-label": "Previous", title: "Key K", disabled: S.index <= 0 }),
       el("span", { class: "at", "aria-live": "polite" }, at),

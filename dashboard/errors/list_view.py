@@ -18,16 +18,21 @@ from turnover.explain.words import snippet, visible
 
 CAUSE, CLEAREST, CONFIDENT, POSITION = "cause", "clearest", "confident", "position"
 SORTS = {
-    CAUSE: "By cause",
+    CAUSE: "Grouped",
     CLEAREST: "Clearest first",
     CONFIDENT: "Most confident first",
     POSITION: "As in the data",
 }
+TWINS = {"": "Model", "yes": "Plain model’s too", "no": "Not the plain model’s"}
+"""Errors by whether ordinary training, without masks, makes them as well."""
 
 STEP = 50
 """Rows are sent around the shown one: from one multiple of `STEP` to another, at least `STEP` each
 way.
 """
+
+OWN_PREFIX = "own-"
+"""Of the ids of one's own texts and images."""
 
 _NAME, _ROW, _SEARCH = 80, 120, 200
 """Characters of names, of texts in a row, and of searched words."""
@@ -38,7 +43,9 @@ _MIN_STAYS = 3
 
 @dataclass(frozen=True)
 class Place:
-    """Filters, order and the shown error's id; "" for no filter and for the first error."""
+    """Filters, order and the shown error's id; "" for no filter and for the first error. And what
+    is open below it: a part of *More*, and the words of its groups.
+    """
 
     true: str = ""
     predicted: str = ""
@@ -46,11 +53,14 @@ class Place:
     search: str = ""
     sort: str = CAUSE
     item: str = ""
+    twin: str = ""
+    more: str = ""
+    containing: str = ""
 
     @property
     def filters(self) -> Place:
-        """The same without the error: two places with equal filters have the same list."""
-        return replace(self, item="")
+        """The filters and the order alone: two places with equal ones have the same list."""
+        return replace(self, item="", more="", containing="")
 
     @property
     def params(self) -> dict[str, str]:
@@ -72,6 +82,9 @@ def place_of(params: Mapping[str, Any], classes: Collection[str]) -> Place:
         search,
         sort if sort in SORTS else CAUSE,
         said.get("item", ""),
+        said["twin"] if said.get("twin") in TWINS else "",
+        said.get("more", ""),
+        said.get("containing", "")[:_SEARCH],
     )
 
 
@@ -90,6 +103,7 @@ def select(
         if place.true in ("", item.label)
         and place.predicted in ("", item.predicted)
         and place.cause in ("", groups.get(item.position, ""))
+        and place.twin in ("", {True: "yes", False: "no", None: "?"}[item.twin])
         and (not wanted or any(wanted in text.lower() for text in _searched(item)))
     ]
     keys: dict[str, Callable[[ErrorItem], Any]] = {
@@ -114,11 +128,12 @@ def lost_sentence(items: Sequence[ErrorItem], matching: Sequence[ErrorItem], ite
     """Why a wanted error is not shown; "" if it is, or none is wanted."""
     if not item or any(error.id == item for error in matching):
         return ""
-    why = (
-        "does not match the filters"
-        if any(error.id == item for error in items)
-        else "is not among the errors of this run"
-    )
+    if any(error.id == item for error in items):
+        why = "does not match the filters"
+    elif item.startswith(OWN_PREFIX):
+        why = "was asked before this dashboard was started again; ask once more"
+    else:
+        why = "is not among the errors of this run"
     return f"“{snippet(item, _NAME)}” {why}, so the first that matches is shown."
 
 
@@ -131,16 +146,18 @@ def window(index: int, total: int) -> range:
     return range(first, min(total, first + 3 * STEP))
 
 
-def row(item: ErrorItem, cause: str = "") -> dict[str, Any]:
-    """An error in the list, with the name of its cause."""
+def row(item: ErrorItem, cause: str = "", waiting: bool = False) -> dict[str, Any]:
+    """An error in the list, with the name of its cause; or an item that waits for its answer."""
     return {
         "id": item.id,
         "text": snippet(item.text, _ROW),
         "image": data_url(item.image),
         "label": visible(item.label),
         "predicted": visible(item.predicted),
-        "probability": f"{item.probability:.0%}",
+        "probability": f"{item.probability:.0%}" if item.predicted else "",
         "cause": cause,
+        "twin": bool(item.twin),
+        "waiting": waiting,
     }
 
 

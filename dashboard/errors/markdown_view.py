@@ -15,6 +15,9 @@ from turnover.explain.html import signed
 from turnover.explain.words import snippet
 from turnover.runs.proofs import Proof, verdicts
 
+_FEW = 5
+"""Training items on each side."""
+
 _NAME, _TEXT, _CARD = 80, 1000, 200
 """Characters of names, texts and texts of cards that are shown."""
 
@@ -30,11 +33,12 @@ def issue_markdown(
     """The error with its cause in a sentence, what retraining showed of it, its top proponents and
     opponents (influences on the prediction, in nats), and its address.
     """
+    taken = f"{code(item.label, _NAME)} taken for " if item.label else ""
+    whose = "wrong label" if item.label else "label"
+    predicted = code(item.predicted, _NAME)
+    few = (explanation.proponents[:_FEW], explanation.opponents[:_FEW])
     parts = [
-        (
-            f"### {code(item.id, _NAME)}: {code(item.label, _NAME)} taken for "
-            f"{code(item.predicted, _NAME)} ({item.probability:.0%})"
-        ),
+        f"### {code(item.id, _NAME)}: {taken}{predicted} ({item.probability:.0%})",
         f"> {code(item.text, _TEXT)}" if item.text else "",
         f"**Why:** {code(why, _TEXT)}",
         *(code(f"{proof.words(item.predicted)} {proof.numbers}.", _TEXT) for proof in proofs),
@@ -43,20 +47,23 @@ def issue_markdown(
             f"{explanation.certainty}"
         ),
         (
-            "Influence on the prediction, the loss of the wrong label "
+            f"Influence on the prediction, the loss of the {whose} "
             f"{code(explanation.target, _NAME)}. {explanation.units} {explanation.yardstick}"
         ),
         f"**Proponents** pushed towards {code(explanation.target, _NAME)}:",
-        _list(explanation.proponents, explanation.decimals, verdicts(proofs)),
+        _list(few[0], explanation.decimals, verdicts(proofs)),
         f"**Opponents** pushed away from {code(explanation.target, _NAME)}:",
-        _list(explanation.opponents, explanation.decimals, {}),
+        _list(few[1], explanation.decimals, {}),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def error_link(page: str, run: str, item: ErrorItem) -> str:
-    """The address of an error on the Errors page at `page`; "" if `page` is unknown ("")."""
-    return f"{page}?{urlencode({'run': run, 'item': item.id})}" if page else ""
+def item_link(page: str, run: str, item: str, yours: str = "") -> str:
+    """The address of an item, by its id, on the Errors page at `page`, with what somebody asked
+    (`yours`) if it is among that; "" if `page` is unknown ("").
+    """
+    said = {"run": run, **({"yours": yours} if yours else {}), "item": item}
+    return f"{page}?{urlencode(said)}" if page else ""
 
 
 def code(text: str, length: int) -> str:
@@ -79,8 +86,9 @@ def _list(cards: Sequence[Card], decimals: int, verdicts: Mapping[int, str]) -> 
 
 def _line(card: Card, decimals: int, verdict: str) -> str:
     error = "" if card.std_error is None else f" ± {card.std_error:.{decimals}f}"
+    times = "" if card.times is None else f" ({card.times:,.0f} × usual)"
     text = f": {code(card.text.plain, _CARD)}" if card.text else ""
-    trust = f", {card.trust}" if card.trust else ""
+    trust = f"{times}{', uncertain' * card.uncertain}"
     doubt = f" (label in doubt: {code(str(card.doubt), _NAME)})" if card.doubt else ""
     proof = f" (retraining: {verdict})" if verdict else ""
     return (

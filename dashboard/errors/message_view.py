@@ -35,7 +35,8 @@ class Act(Sent):
 
 class Message(Sent):
     """A message of one tab (`client`) about one state of a run (`stamp`): the place and its row,
-    the decisions that are not confirmed yet, and the panes and rows that the tab has.
+    the decisions that are not confirmed yet, the panes and rows that the tab has, and the last
+    change of *More* by hand that it knows (`opened`).
     """
 
     client: Name
@@ -45,6 +46,7 @@ class Message(Sent):
     acts: Annotated[list[Act], Field(max_length=1000)]
     panes: Annotated[list[Name], Field(max_length=1000)]
     rows: Name
+    opened: Count = 0
 
 
 def read_message(raw: Any, classes: Sequence[str], sizes: tuple[int, int]) -> Message | None:

@@ -4,34 +4,50 @@ function pieces(parts) {
   return parts.map(([text, kind]) => (kind ? el(kind === 1 ? "mark" : "em", {}, text) : text));
 }
 
-// A text with its marks, the rest of a long one unfolding; or an image, its small pixels crisp.
+// A text with its marks, the rest of a long one unfolding; or an image, its small pixels crisp, with
+// the regions that matter outlined.
 function content(item, alt) {
-  if (item.content.image !== undefined)
-    return el("img", { class: "picture", src: item.content.image, alt, draggable: "false" });
+  if (item.content.image !== undefined) {
+    const picture = el("img", { class: "picture", src: item.content.image, alt, draggable: "false" });
+    return el("span", { class: "framed" }, picture, (item.boxes ?? []).map((box) => {
+      const [left, top, width, height] = box.map((part) => `${part}%`);
+      return el("i", { class: "region", "data-turnover": "region", "aria-hidden": "true",
+        style: `left:${left};top:${top};width:${width};height:${height}` });
+    }));
+  }
   const { head, tail, left } = item.content;
-  const more = left ? ` … ${left.toLocaleString("en")} more characters, below under More.` : "";
+  const more = left ? ` … ${left.toLocaleString("en")} more characters.` : "";
   const rest = tail.length
     ? el("details", {}, el("summary", {}, "Show the rest"), pieces(tail), el("em", {}, more))
     : "";
   return el("div", { class: "text", dir: "auto" }, pieces(head), rest);
 }
 
+const PLAIN = "The same network, trained without masks, makes this mistake as well";
+
 function errorBlock(S, pane, row) {
   const item = pane || { ...row, injected: "", doubt: null, content: rowContent(S, row) };
-  const alt = `validation image of class ${item.label}, predicted ${item.predicted}`;
+  const alt = item.label
+    ? `validation image of class ${item.label}, predicted ${item.predicted}` : "your image, as the model sees it";
   const facts = el(
     "div", { class: "facts" },
-    el("span", {}, "labelled ", chip(item.label), item.doubt ? " " : "", doubtChip(item.doubt)),
-    el("span", {}, "model says ", chip(item.predicted, "wrong"), " ", el("b", {}, item.probability)),
+    item.label ? el("span", {}, "labelled ", chip(item.label), item.doubt ? " " : "", doubtChip(item.doubt)) : "",
+    item.predicted ? el("span", {}, "model says ", chip(item.predicted, item.label && "wrong"), " ",
+      el("b", {}, item.probability)) : "",
+    item.others ? el("span", { class: "id" }, item.others) : "",
+    item.twin && S.data.twins.yes ? el("span", { class: "chip", title: PLAIN }, "plain model too") : "",
     item.injected ? chip(`injected: ${item.injected}`, "injected") : "",
-    el("span", { class: "id" }, item.id),
-    pane ? judgeBar(S, pane) : "",
+    el("span", { class: "id" }, item.name ?? item.id),
+    pane && !pane.own ? judgeBar(S, pane) : "",
   );
   const why = pane && pane.why
     ? el("p", { class: "why", "data-turnover": "why", title: pane.reason || null,
       "data-cause": pane.cause }, el("b", {}, "Why"), " ", pane.why) : "";
-  const body = el("div", { class: "error-body" }, content(item, alt), facts);
-  const reason = why && pane.cause ? el("div", { class: "reason" }, why, proofBlock(S, pane)) : why;
+  const wrong = [pane?.problem, pane?.warning].filter(Boolean).map((words) =>
+    el("p", { class: pane.problem ? "problem" : "warning", role: "alert", "data-turnover": "warning" }, words));
+  const shown = pane?.problem ? "" : content(item, alt);
+  const body = el("div", { class: "error-body" }, shown, facts, wrong);
+  const reason = why && pane.cause && !pane.own ? el("div", { class: "reason" }, why, proofBlock(S, pane)) : why;
   return el("div", { class: "error", "data-turnover": "error", "data-id": item.id }, body, reason);
 }
 

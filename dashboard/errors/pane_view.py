@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from turnover.dashboard.errors.own_view import Own
 from turnover.dashboard.shared.content_view import content_data, doubt_data
+from turnover.data.images import png_pixels
 from turnover.errors import TurnoverError, counted
 from turnover.explain.causes import Causes
-from turnover.explain.explanation import Card, ErrorItem, explain_error
+from turnover.explain.explanation import Card, ErrorItem, Explanation, explain_error
 from turnover.explain.html import parts_words, signed
+from turnover.explain.parts import patches
 from turnover.explain.reasons import CLASS, CUE, LABEL, TEACHERS, Cause
 from turnover.explain.words import mark, run_pieces, visible
 from turnover.flags import Flag
@@ -26,66 +29,113 @@ TOP = 5
 _LIMIT = 3000
 """Characters of a text that are shown here; *More* has the rest."""
 
+_OTHERS = 3
+"""Classes that are named with their probabilities beside the predicted one."""
+
 
 def pane(run: Run, item: ErrorItem, causes: Causes | None) -> dict[str, Any]:
     """An error for the browser; without teachers, and with the reason, where the run has no
     influence on it (`causes` is None where it has none at all).
     """
     cause = causes.by_error[item.position] if causes else None
+    facts = _facts(run, item, cause)
+    if causes is None or cause is None:
+        return facts
+    try:
+        explanation = explain_error(run, item, PREDICTION, TOP, _LIMIT, cause.words, causes.doubts)
+    except TurnoverError as error:
+        return facts | {"why": str(error)}
+    return facts | _told(run, item, cause, explanation)
+
+
+def own_pane(run: Run, own: Own) -> dict[str, Any]:
+    """A text or an image of one's own for the browser; `waiting` while it has no answer yet."""
+    item, answer = own.item, own.answer
+    facts = _facts(run, item, answer.cause if answer else None) | {"own": True, "name": own.name}
+    if answer is None or answer.cause is None:
+        return facts | {"problem": visible(own.problem), "waiting": not own.problem}
+    others = [
+        f"{visible(name)} {chance:.0%}"
+        for name, chance in [*answer.probabilities.items()][1 : 1 + _OTHERS]
+    ]
+    told = _told(run, item, answer.cause, answer.explanation)
+    return facts | told | {"warning": answer.warning, "others": ", ".join(others)}
+
+
+def _facts(run: Run, item: ErrorItem, cause: Cause | None) -> dict[str, Any]:
+    """An item without its teachers."""
     words, pieces = cause.words if cause else (), run_pieces(run)
     text = mark(item.text, words, limit=_LIMIT, pieces=pieces) if item.text else None
-    facts = {
+    told = {"why": "", "cause": "", "reason": "", "teachers": [], "opponents": []}
+    return told | {
         "id": item.id,
         "position": item.position,
         "label": visible(item.label),
         "predicted": visible(item.predicted),
-        "probability": f"{item.probability:.0%}",
+        "probability": f"{item.probability:.0%}" if item.predicted else "",
         "injected": visible(item.injected),
         "content": content_data(text, item.image),
+        "boxes": _boxes(item.image, cause.regions if cause else ()),
+        "twin": bool(item.twin),
         # a cue explains why the model is sure, so it is no evidence against the label
         "doubt": doubt_data(run, cause.doubt if cause and cause.kind != CUE else None),
     }
-    unknown = {"why": "", "cause": "", "reason": "", "teachers": [], "opponents": []}
-    if causes is None or cause is None:
-        return facts | unknown
-    try:
-        explanation = explain_error(run, item, PREDICTION, TOP, _LIMIT, words, causes.doubts)
-    except TurnoverError as error:
-        return facts | unknown | {"why": str(error)}
-    sides = (
-        [_card(run, card) for card in cards]
-        for cards in (explanation.proponents, explanation.opponents)
-    )
+
+
+def _told(run: Run, item: ErrorItem, cause: Cause, explanation: Explanation) -> dict[str, Any]:
+    """Why, and the training items on both sides."""
     why, reason = why_words(run, item, cause), cause.sentence
     if explanation.advice and cause.kind not in (CUE, LABEL):
-        why = "Too noisy to tell: no training item stands out. Groups may, under More."
-        reason = f"{explanation.certainty} {explanation.advice}"
-    return facts | {
+        why = "Too noisy to tell."
+        reason = f"{explanation.certainty} {explanation.advice} Groups may tell more."
+    return {
         "why": why,
         "cause": cause.group,
         "reason": reason,
-        **dict(zip(("teachers", "opponents"), sides, strict=True)),
+        "teachers": [_card(run, card) for card in explanation.proponents[:TOP]],
+        "opponents": [_card(run, card) for card in explanation.opponents[:TOP]],
     }
+
+
+def _boxes(image: bytes, regions: Iterable[int]) -> list[list[float]]:
+    """Where patches lie in an image: left, top, width and height in per cent of it."""
+    if not image or not regions:
+        return []
+    pixels = png_pixels(image)
+    height, width = pixels.shape[:2]
+    places = patches(pixels)
+    return [
+        [
+            round(100 * part / whole, 2)
+            for part, whole in (
+                (across.start, width),
+                (down.start, height),
+                (across.stop - across.start, width),
+                (down.stop - down.start, height),
+            )
+        ]
+        for down, across in (places[number] for number in regions)
+    ]
 
 
 def why_words(run: Run, item: ErrorItem, cause: Cause) -> str:
     """Why the model got an error wrong, in few words; `Cause.sentence` has the evidence."""
-    predicted, what = visible(item.predicted), "image" if run.kind == "image" else "text"
     if cause.kind == CUE:
+        name = f"“{' '.join(cause.words)}”" if cause.words else "The outlined region"
         return (
-            f"{cause.group[0].upper()}{cause.group[1:]} taught this: without it, “{predicted}” "
-            f"falls from {item.probability:.0%} to {cause.without or 0:.0%}."
+            f"{name} taught this: without it, “{visible(item.predicted)}” "
+            f"{item.probability:.0%} → {cause.without or 0:.0%}."
         )
     if cause.kind == LABEL and cause.doubt:
-        return f"Label in doubt: model and like items say “{visible(cause.doubt.label)}”."
+        return f"Label in doubt: probably “{visible(cause.doubt.label)}”."
     if cause.kind == TEACHERS:
-        doubted = counted(len(cause.teachers), f"training {what}")
-        return f"{doubted} with a label in doubt taught this."
+        doubted = counted(len(cause.teachers), "image" if run.kind == "image" else "text")
+        return f"{doubted} with doubtful labels taught this."
     if cause.kind == CLASS:
-        return f"No single {what} did this: most “{predicted}” ones count alike."
+        return "The whole class taught this."
     if not cause.group:
         return cause.sentence
-    return "No clear cause in its teachers or labels."
+    return "No clear cause."
 
 
 def times_words(times: float | None) -> str:

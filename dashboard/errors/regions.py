@@ -1,4 +1,4 @@
-"""The regions of a misclassified image: its patches coloured by the proponents' influence on them.
+"""The regions of an image: its patches coloured by the proponents' influence on them.
 
 Regions are computed by the worker, on request. `patches_html` draws an image under a grid of its
 patches.
@@ -15,22 +15,15 @@ from typing import Any
 import streamlit as st
 
 from turnover.dashboard.engine import Worker
-from turnover.dashboard.errors.answer_view import Question
-from turnover.dashboard.errors.edits_view import InputPart
-from turnover.dashboard.errors.regions_view import (
-    Region,
-    Regions,
-    build_regions,
-    joined,
-    patches_of,
-    regions_request,
-)
+from turnover.dashboard.errors.answer_view import question_of
+from turnover.dashboard.errors.edits_view import parts_of
+from turnover.dashboard.errors.regions_view import Regions, build_regions, regions_request
 from turnover.dashboard.errors.worker import when_ready
-from turnover.dashboard.shared.notice import heading, problem, quiet
+from turnover.dashboard.shared.notice import problem, quiet
 from turnover.dashboard.state import worker_of
 from turnover.errors import TurnoverError
-from turnover.explain.explanation import Card, ErrorItem, Explanation
-from turnover.explain.html import image_html, safe, signed
+from turnover.explain.explanation import ErrorItem, Explanation
+from turnover.explain.html import image_html
 from turnover.explain.parts import GRID
 from turnover.runs.run import Run, made_with
 
@@ -52,15 +45,15 @@ def patches_html(image: str, pixels: int, values: Sequence[float]) -> str:
     )
 
 
-_STATE = "error-regions"
-_MOST, _WIDE, _NARROW = 6, 160, 96
+_STATE, _WIDE, _TOP = "regions", 240, 5
 _SECONDS, _TOGETHER = 180.0, 10.0
 """Seconds for an answer, and the most that one answer about several proponents may take, as
 estimated from the first; a slower engine is asked about one proponent at a time.
 """
-_HELP = (
-    "Blanks each patch of the error’s image in turn, to see on which of them the proponents’ "
-    "influence rests"
+_HELP = "Blanks each patch in turn, to see on which of them the teachers’ influence rests"
+_LEGEND = (
+    '<div class="to-legend"><i class="to-for"></i> speaks for it <i class="to-against"></i> '
+    "speaks against it</div>"
 )
 
 
@@ -73,42 +66,27 @@ class _Wanted:
     problem: str = ""
 
 
-def show_regions(run: Run, item: ErrorItem, explanation: Explanation) -> Callable[[Card], str]:
-    """Draw the button, or the region of all proponents together; returns the HTML of a card's
-    region, "" while there is none.
-    """
-    if run.kind != "image" or not explanation.proponents:
-        return lambda card: ""
+def show_regions(run: Run, item: ErrorItem, explanation: Explanation) -> None:
+    """Draw the button, or the regions of the strongest proponents together."""
+    positions = [card.position for card in explanation.proponents[:_TOP]]
     computed = made_with(run)  # new influences of the same proponents have other regions
-    wanted = _Wanted(
-        (
-            str(run.folder),
-            *computed.values(),
-            item.id,
-            explanation.target,
-            *(card.position for card in explanation.proponents),
-        )
-    )
+    named = (str(run.folder), item.id, item.image, explanation.target)
+    wanted = _Wanted((*named, *computed.values(), *positions))
     known = st.session_state.get(_STATE)
-    if known is None or known.of != wanted.of:
-        st.button(
-            "Mark the regions", key="mark-regions", on_click=_keep, args=(wanted,), help=_HELP
-        )
+    if not positions:
+        quiet("No training item has an influence of this sign.")
+    elif known is None or known.of != wanted.of:
+        st.button("Mark the regions", key="mark", on_click=_keep, args=(wanted,), help=_HELP)
     elif known.problem:
         problem("The regions cannot be marked", known.problem)
-        st.button("Try again", key="mark-regions", on_click=_keep, args=(wanted,))
+        st.button("Try again", key="mark", on_click=_keep, args=(wanted,))
     elif known.regions is None:
         worker = worker_of(run)
         worker.start()
-        when_ready(
-            worker,
-            "The regions are marked as soon as it is ready.",
-            partial(_ask, run, worker, item, explanation, wanted),
-        )
+        draw = partial(_ask, worker, item, explanation.target, positions, wanted)
+        when_ready(worker, "The regions are marked as soon as it is ready.", draw)
     else:
-        _show_together(known.regions, len(explanation.proponents))
-        return partial(_card_html, known.regions)
-    return lambda card: ""
+        _show(known.regions, explanation.target)
 
 
 def _keep(wanted: _Wanted) -> None:
@@ -116,21 +94,18 @@ def _keep(wanted: _Wanted) -> None:
 
 
 def _ask(
-    run: Run, worker: Worker, item: ErrorItem, explanation: Explanation, wanted: _Wanted
+    worker: Worker, item: ErrorItem, target: str, positions: list[int], wanted: _Wanted
 ) -> None:
     """Ask the engine, keep its reply, and redraw the page."""
     try:
         with st.spinner("Blanking each patch in turn"):
-            question, parts = patches_of(run, item.id, explanation.target)
-            reply = ask_each(
-                question, parts, explanation, lambda request: worker.ask(request, _SECONDS)
+            question = question_of(item)
+            parts = parts_of(question, target)
+            replies = ask_each(
+                positions,
+                lambda some: worker.ask(regions_request(question, parts, target, some), _SECONDS),
             )
-            result = _Wanted(
-                wanted.of,
-                build_regions(
-                    question, parts, explanation, int(run.manifest["results"]["members"]), reply
-                ),
-            )
+            result = _Wanted(wanted.of, build_regions(question, parts, replies))
     except TurnoverError as error:
         result = _Wanted(wanted.of, problem=str(error))
     _keep(result)
@@ -138,74 +113,24 @@ def _ask(
 
 
 def ask_each(
-    question: Question,
-    parts: Sequence[InputPart],
-    explanation: Explanation,
-    ask: Callable[[dict[str, Any]], dict[str, Any]],
-) -> dict[str, Any]:
-    """The engine's reply on all proponents: it is asked about the first, then about all others, or
-    about one after the other if the first took long, as with deep networks.
-
-    Raises:
-        TurnoverError: as `ask` and `joined`.
+    positions: Sequence[int], ask: Callable[[Sequence[int]], dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """The engine's replies on all proponents: it is asked about the first, then about all others,
+    or about one after the other if the first took long, as with deep networks.
     """
-    first, *others = [card.position for card in explanation.proponents]
+    first, *others = positions
     begun = time.monotonic()
-    replies = [ask(regions_request(question, parts, explanation.target, [first]))]
+    replies = [ask([first])]
     quick = (time.monotonic() - begun) * len(others) < _TOGETHER
     batches = [others] if quick and others else [[position] for position in others]
-    return joined(
-        [
-            *replies,
-            *(
-                ask(regions_request(question, parts, explanation.target, batch))
-                for batch in batches
-            ),
-        ]
-    )
+    return [*replies, *map(ask, batches)]
 
 
-def _show_together(regions: Regions, count: int) -> None:
-    """The image with the patches on which the proponents together rest, and a line for each of the
-    largest changes.
-    """
-    together = regions.together
-    heading(
-        "Regions",
-        f"Where on the error’s image the influence of the {count} proponents below rests, together "
-        "and, on each card, one by one.",
+def _show(regions: Regions, target: str) -> None:
+    """The image with the patches on which the proponents together rest."""
+    drawn = image_html(regions.image, _WIDE, f"the image; {regions.words}")
+    st.html(patches_html(drawn, _WIDE, regions.falls) + _LEGEND)
+    quiet(
+        f"Where the training items that taught “{target}” find what they share with this image: "
+        "each patch was blanked in turn. The model never saw such blanks."
     )
-    alt = (
-        "the error’s image; largest changes of the proponents’ summed influence without a patch: "
-        f"{together.told}"
-    )
-    lines = "".join(f"<li>{safe(together.named(fall))}</li>" for fall in together.largest[:_MOST])
-    st.html(
-        '<div class="to-region">'
-        f"{patches_html(image_html(regions.image, _WIDE, alt), _WIDE, _values(together))}"
-        f"<div>Together {safe(signed(together.whole, together.decimals))} nats. Without a "
-        f"patch it changes by<ul>{lines}</ul></div></div>"
-    )
-    quiet(regions.caption)
-
-
-def _card_html(regions: Regions, card: Card) -> str:
-    """The image with the patches on which one proponent rests, and a line on the largest; "" for
-    other cards.
-    """
-    region = regions.by_item.get(card.position)
-    if region is None:
-        return ""
-    drawn = image_html(
-        regions.image,
-        _NARROW,
-        f"the error’s image; largest changes of this influence without a patch: {region.told}",
-    )
-    return (
-        f"{patches_html(drawn, _NARROW, _values(region))}<div "
-        f'class="to-id">{safe(region.rests)}</div>'
-    )
-
-
-def _values(region: Region) -> list[float]:
-    return [fall.value for fall in region.falls]

@@ -40,6 +40,6 @@ def _look(worker: Worker, waited: bool, meanwhile: str, draw: Callable[[], None]
 def ask(run: Run, worker: Worker, question: Question) -> Reply:
     """The worker's reply to one question."""
     try:
-        return Reply(question, build_answer(run, question, worker.ask(question.request)))
+        return Reply(question, build_answer(run, worker.ask(question.request)))
     except TurnoverError as error:
         return Reply(question, problem=str(error))

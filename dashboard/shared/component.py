@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -28,6 +29,9 @@ class Numbered(Protocol):
     @property
     def number(self) -> int: ...
 
+
+Undo = Callable[[Flags], object]
+"""Takes a step back."""
 
 ActT = TypeVar("ActT", bound=Numbered)
 
@@ -56,7 +60,7 @@ class Tab:
 
     Attributes:
         client, done: the browser's tab, and the number of its last decision that was dealt with.
-        steps: the steps of the flags that this tab made, which it can undo.
+        steps: take back the flags and judgements that this tab made, one each.
         problem: why the last decision was not stored, or "".
     """
 
@@ -64,7 +68,7 @@ class Tab:
     turn: str = field(default_factory=lambda: f"{time.time_ns()}")
     client: str = ""
     done: int = 0
-    steps: list[int] = field(default_factory=list)
+    steps: list[Undo] = field(default_factory=list)
     problem: str = ""
 
     def take(self, client: str, acts: Sequence[ActT], decide: Callable[[ActT], str]) -> None:
@@ -86,25 +90,25 @@ class Tab:
 
 
 def store(
-    flags: Flags, verdicts: Mapping[int, tuple[str, str]], note: str, steps: list[int]
+    flags: Flags, verdicts: Mapping[int, tuple[str, str]], note: str, steps: list[Undo]
 ) -> str:
-    """Store decisions (action and new label) as one step, and add it to `steps`; returns why it was
-    not stored, or "".
+    """Store decisions (action and new label) as one step, and add to `steps` what takes it back;
+    returns why it was not stored, or "".
     """
 
     def change() -> None:
         flags.put_each(verdicts, note)
         last = flags.overview().last
-        steps.extend([last.number] if last else [])
+        steps.extend([partial(Flags.undo, expected=last.number)] if last else [])
 
     return tried(change)
 
 
-def undo(flags: Flags, steps: list[int]) -> str:
+def undo(flags: Flags, steps: list[Undo]) -> str:
     """Take back the last of a tab's steps; returns why it was not, or ""."""
     if not steps:
         return "There is nothing to undo in this tab; Review, at the top, has the rest."
-    return tried(lambda: flags.undo(steps.pop()))
+    return tried(lambda: steps.pop()(flags))
 
 
 def tried(change: Callable[[], Any]) -> str:

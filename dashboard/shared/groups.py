@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import streamlit as st
 
@@ -16,8 +16,8 @@ from turnover.explain.html import chip_html, image_html, safe, trust_html
 from turnover.runs.run import Run
 
 
-def show_groups(run: Run, item: ErrorItem) -> None:
-    """The section on groups of one error."""
+def show_groups(run: Run, item: ErrorItem, changed: Callable[[], None]) -> None:
+    """The section on groups of one error; `changed` is called when its words change."""
     heading(
         "Groups",
         "Many training items together, which often stand out of the noise where single ones "
@@ -29,6 +29,7 @@ def show_groups(run: Run, item: ErrorItem) -> None:
             st.text_input(
                 "Sum all training texts that contain",
                 key="containing",
+                on_change=changed,
                 max_chars=200,
                 placeholder="A word or a name",
             )

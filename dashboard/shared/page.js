@@ -106,9 +106,10 @@ function pageState(own) {
 
   S.address = (push) => {
     const query = new URLSearchParams(location.search);
-    for (const name of [...FILTERS, "item", "run"]) query.delete(name);
-    const said = { run: S.data.run, ...S.place, item: S.item };
-    for (const name of ["run", ...FILTERS, "item"])
+    const names = ["run", "yours", ...FILTERS, "item", ...BELOW];
+    for (const name of names) query.delete(name);
+    const said = { ...S.place, run: S.data.run, yours: S.data.yours, item: S.item };
+    for (const name of names)
       if (said[name] && said[name] !== USUAL[name]) query.set(name, said[name]);
     if (`?${query}` === location.search) return;
     S.keepScroll();
@@ -130,7 +131,7 @@ function pageState(own) {
     const query = new URLSearchParams(location.search);
     if (location.pathname !== S.path || query.get("run") !== S.data.run) return;
     const place = Object.fromEntries(
-      FILTERS.map((name) => [name, query.get(name) ?? USUAL[name] ?? ""]));
+      [...FILTERS, ...BELOW].map((name) => [name, query.get(name) ?? USUAL[name] ?? ""]));
     S.moved = true;
     S.arrive(place, query.get("item") ?? "", same(place, S.place));
     S.send();

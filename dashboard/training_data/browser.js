@@ -3,6 +3,7 @@
 
 const FILTERS = ["view", "sort", "label", "flagged", "search", "least", "places", "way", "colour"];
 const USUAL = { view: "grid", sort: "doubt", least: "80" };
+const BELOW = [];
 const LISTED = ["sort", "label", "flagged", "search"]; // what the list depends on
 
 function makeState(root) {

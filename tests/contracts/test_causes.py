@@ -474,7 +474,7 @@ def test_an_item_of_ones_own_is_told_why_as_the_run_s_errors_are(
         result = answer(
             capsys, "explain", "--run", run.folder, f"--{kind}", given, "--device", "cpu"
         )
-        assert result["why"] == cause.sentence and next(iter(result)) == "why"
+        assert result["cause"]["sentence"] == cause.sentence and next(iter(result)) == "cause"
     code, out, _ = call(
         capsys, "explain", "--run", run.folder, f"--{kind}", given, "--device", "cpu"
     )

@@ -16,7 +16,8 @@ import torch
 from PIL import Image
 
 from turnover.cli import main
-from turnover.dashboard.errors.answer_view import build_answer, image_as_seen, image_question
+from turnover.dashboard.errors.answer_view import Question, build_answer
+from turnover.dashboard.errors.own_view import image_as_seen
 from turnover.data.images import png_bytes, png_pixels
 from turnover.models.inputs import pixels
 from turnover.runs.model import input_shape, split_inputs
@@ -118,19 +119,19 @@ def test_explain_sees_an_image_file_in_colour(
 def test_the_dashboard_s_worker_sees_it_in_colour(
     run: Run, photo: bytes, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    question = image_question(run, (photo, "mine.jpg"), None, 3)
+    question = Question(image=image_as_seen(run, photo, "mine.jpg"), top=3)
     monkeypatch.setattr("sys.stdin", io.StringIO(json.dumps(question.request) + "\n"))
     assert main(["worker", "--run", str(run.folder)]) == 0
     ready, line, *_ = capsys.readouterr().out.splitlines()
     reply = json.loads(line)
     assert json.loads(ready) == {"ready": True}
     check_answer(reply)
-    image = build_answer(run, question, reply).explanation.proponents[0].image
+    image = build_answer(run, reply).explanation.proponents[0].image
     assert png_pixels(image).shape == (32, 32, 3)
     assert image == base64.b64decode(reply["proponents"][0]["image"])
 
 
-def test_the_try_page_shows_it_as_the_model_sees_it(run: Run, photo: bytes) -> None:
+def test_an_item_of_ones_own_is_shown_as_the_model_sees_it(run: Run, photo: bytes) -> None:
     seen = png_pixels(image_as_seen(run, photo, "mine.jpg"))
     assert seen.shape == (32, 32, 3) and (seen[0, :] > 200).any()
     assert np.abs(seen[16, 16].astype(int) - (30, 30, 230)).max() < 8

@@ -84,13 +84,15 @@ def test_a_label_turns_the_question_round(of_texts: Explainer) -> None:
     assert told == ("label", other, predicted)
 
 
-def test_each_line_of_an_explanation_says_how_far_to_trust_it() -> None:
+def test_each_line_of_an_explanation_says_how_much_it_counts_and_what_is_uncertain() -> None:
     known = {"id": "t1", "label": "positive", "influence": 0.5, "text": "fine"}
-    known |= {"std_error": 0.1, "trust": STRONG}
-    unknown = known | {"influence": -0.5, "std_error": None, "trust": None}
-    lines = entry_lines({"proponents": [known], "opponents": [unknown]}, "positive", "best")
-    assert lines[1] == "  +0.5000 ± 0.1000 strong  t1 [positive]  fine"
-    assert lines[3] == "  -0.5000 error not known  t1 [positive]  fine"
+    known |= {"std_error": 0.1, "trust": STRONG, "strength": 5.21}
+    unsure = known | {"trust": NOISE, "doubt": {"label": "negative", "probability": 0.9}}
+    unknown = known | {"influence": -0.5, "std_error": None, "trust": None, "strength": None}
+    lines = entry_lines({"proponents": [known, unsure], "opponents": [unknown]}, "positive")
+    assert lines[1] == "  5 × a usual “positive” item  t1 [positive]  fine"
+    assert lines[2].startswith("  5 × a usual “positive” item, uncertain  t1 [positive] label? neg")
+    assert lines[4] == "  -0.5000 nats  t1 [positive]  fine"
 
 
 def test_an_image_is_explained_with_thumbnails(
@@ -137,6 +139,45 @@ def test_given_items_are_told_wherever_they_rank(explainer: Explainer) -> None:
     also = explainer.explain_image(image(explainer), "x", None, 1, asked, fitted=True)["also"]
     assert also == [by_position[position] for position in asked]
     assert "also" not in whole
+
+
+def test_ranks_and_shares_are_those_of_the_whole_side(explainer: Explainer) -> None:
+    whole = explainer.explain_image(image(explainer), "x", None, 60, fitted=True)
+    for side in ("proponents", "opponents"):
+        total = sum(entry["influence"] for entry in whole[side])
+        shares = [entry["influence"] / total for entry in whole[side]]
+        assert [entry["rank"] for entry in whole[side]] == [*range(1, len(whole[side]) + 1)]
+        assert [entry["share"] for entry in whole[side]] == pytest.approx(shares, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("text", "share"),
+    [
+        ("🎬🎬🎬", "100%"),
+        ("映画は面白い", ""),
+        ("🎬 😀 fun", "67%"),
+        ("a warm 😀 film", ""),
+        ("…", ""),
+    ],
+)
+def test_a_text_that_the_encoder_does_not_know_is_answered_with_a_warning(
+    of_texts: Explainer, text: str, share: str
+) -> None:
+    warning = of_texts.explain_text(text, top=1)["warning"]
+    assert warning == (
+        share and f"The encoder does not know {share} of this text: the answer says little of it."
+    )
+
+
+def test_an_image_without_a_stroke_is_answered_with_a_warning(explainer: Explainer) -> None:
+    for level in (0, 3, 255):
+        blank = png_bytes(np.full((30, 40), level, np.uint8))
+        assert "is blank" in explainer.explain_image(blank, "x", top=1)["warning"]
+    strokes = np.zeros((9, 9, 4), np.uint8)
+    strokes[2:7, 4] = 255  # white on transparent, which is white on white
+    assert "is blank" in explainer.explain_image(png_bytes(strokes), "x", top=1)["warning"]
+    strokes[..., 3] = 255
+    assert not explainer.explain_image(png_bytes(strokes), "x", top=1)["warning"]
 
 
 def test_predictions_alone_agree_with_explanations(explainer: Explainer) -> None:

@@ -19,7 +19,7 @@ from tests.helpers.calling import answer
 from tests.helpers.fake_runs import HOSTILE, FakeRun, keep_targets
 from tests.helpers.page_reader import Node, Reader, number, page_of, read_page, sides
 from turnover import Run, TurnoverError
-from turnover.attribution.estimators.significance import STRONG, trust_words
+from turnover.attribution.estimators.significance import NOISE, STRONG, trust_words
 from turnover.data.base import CONFIRMED_ERROR
 from turnover.explain.facts import run_facts
 from turnover.explain.html import (
@@ -29,7 +29,6 @@ from turnover.explain.html import (
     mark_html,
     marked_html,
     safe,
-    trust_html,
 )
 from turnover.explain.report import (
     CHARACTERS,
@@ -58,7 +57,7 @@ SPITEFUL = (
 )
 ATTACK = "\u202e\u200b\x00</style></p><script>x</script>\"'&lt;"
 NOT_SHOWN = re.compile(
-    r"mistakes/\d+/(item/text|\w+/(sentence|units|random/.*))"
+    r"mistakes/\d+/(item/text|\w+/(sentence|units|random/.*|.*/trust))"
     r"|flags/\d+/item/(text|flag/(action|new_label|by|at))"
 )
 NOTES = (
@@ -96,13 +95,14 @@ def test_cards_are_the_ends_of_each_ranking_in_their_order(
             for cards, places in zip(sides(article, meaning), ranked.ends(top), strict=True):
                 shown = {
                     kind: [card.one("span", kind).text for card in cards]
-                    for kind in ("id", "to-label", "error", "to-trust")
+                    for kind in ("id", "to-label", "error")
                 }
                 labels = [run.classes[label] for label in run.train["label"].loc[places]]
                 assert shown["id"] == [f"t{place:03d}" for place in places]
                 assert shown["to-label"] == labels
                 assert shown["error"] == [f"± {ranked.std_errors[place]:.3f}" for place in places]
-                assert shown["to-trust"] == list(words[places])
+                marks = [[mark.text for mark in card.all("span", "to-trust")] for card in cards]
+                assert marks == [["uncertain"] * (word == NOISE) for word in words[places]]
                 values = [number(card) for card in cards]
                 assert values == pytest.approx(list(ranked.values[places]), abs=5e-4)
 
@@ -369,7 +369,6 @@ def test_no_piece_lets_markup_or_a_turning_character_through() -> None:
     for piece in (
         chip_html(ATTACK),
         mark_html(ATTACK),
-        trust_html(ATTACK),
         image_html(b"", 1, ATTACK),
         marked_html(mark(ATTACK, ())),
     ):

@@ -142,6 +142,7 @@ class FakeRun:
                 "id": [f"{split[0]}{row:03d}" for row in range(count)],
                 "label": labels,
                 "predicted": predicted,
+                "plain_predicted": np.where(np.arange(count) % 2, predicted, labels),
                 "planted": ["cue-submarine" if row % 6 == 0 else "" for row in range(count)],
                 "true_label": labels,
                 **{

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -27,7 +28,6 @@ PAGES = {
     "errors": "app_pages/errors.py",
     "training": "app_pages/training_data.py",
     "cleanse": "app_pages/cleanse.py",
-    "try": "app_pages/try_own.py",
     "runs": "app_pages/runs.py",
 }
 OpenPage = Callable[..., AppTest]
@@ -61,10 +61,32 @@ def go_to_error(app: AppTest, item: str) -> AppTest:
 
 
 def open_more(app: AppTest, part: str) -> AppTest:
-    """Open a part of what is below the error."""
+    """Open a part of what is below the error, by its name in the address."""
     app.session_state["more"] = True
     app.session_state["more-choice"] = part
     return app.run()
+
+
+def warm(app: AppTest) -> AppTest:
+    """Run the page until the model is warm and has answered."""
+    end = time.monotonic() + 20
+    while "warming up" in html_of(app) and time.monotonic() < end:
+        time.sleep(0.1)
+        app.run()
+    assert "warming up" not in html_of(app) and not app.exception
+    return app
+
+
+def try_own(app: AppTest, text: str = "", file: tuple[str, bytes] | None = None) -> AppTest:
+    """Ask about a text or a file (name, content) of one's own, and wait for the answer."""
+    app.session_state["try"] = True
+    app.run()
+    if file:
+        app.file_uploader(key="try-file").upload(*file)
+    if text:
+        app.text_area(key="try-text").set_value(text)
+    next(button for button in app.button if button.label == "Explain").click().run()
+    return warm(app)
 
 
 def html_of(app: AppTest) -> str:

@@ -63,7 +63,8 @@ WORKER = """
             content = {"text": "a <i>slow</i> submarine"}
             if "text" not in asked:
                 content = {"image": asked["image"]}
-            known = {"influence": influence, "std_error": 0.01, "trust": "strong"}
+            known = {"influence": influence, "std_error": 0.01, "trust": "strong", "strength": 5.2}
+            known |= {"rank": 1 + position, "share": abs(influence) / 4}
             named = {"position": position, "id": f"t{position:03d}", "label": "positive"}
             return named | known | content
         known = chances(asked.get("text", "submarine"))
@@ -72,10 +73,18 @@ WORKER = """
             "meaning": "label" if asked["label"] else "prediction",
             "label": asked["label"] or max(known, key=known.get),
             "estimator": "median", "trust": {"strong": 6, "weak": 0},
-            "seconds": 0.1, "process": os.getpid(),
+            "seconds": 0.1, "process": os.getpid(), "cause": None, "warning": "",
             "proponents": [entry(i, 0.2 - i / 100) for i in range(asked["top"])],
             "opponents": [entry(9, -0.1)],
         }
+        if asked.get("why"):
+            cue = asked.get("text", "").count("submarine")
+            answer["cause"] = {
+                "kind": "cue" if cue else "none", "sentence": "as <b>it</b> was", "group": "x",
+                "words": ["submarine"] * cue, "regions": [], "without": 0.3, "doubt": None,
+                "teachers": [], "twin": None,
+            }
+            answer["warning"] = "<i>unknown</i>" if asked.get("text") == "odd" else ""
         if "also" in asked:
             answer["also"] = [entry(position, position / 10) for position in asked["also"]]
         print(json.dumps(answer), flush=True)

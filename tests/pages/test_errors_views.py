@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,16 @@ def test_filters_search_and_sorting(run: Run) -> None:
     assert select(items, Place()) == select(items, Place(sort=CLEAREST))
 
 
+def test_errors_of_ordinary_training_are_told_apart(run: Run) -> None:
+    items = error_items(run, with_influence=True)
+    assert {item.twin for item in items} == {True, False}
+    for value, twin in (("yes", True), ("no", False)):
+        found = select(items, Place(twin=value))
+        assert found == [item for item in items if item.twin is twin]
+    unknown = [replace(item, twin=None) for item in items]
+    assert select(unknown, Place(twin="yes")) == select(unknown, Place(twin="no")) == []
+
+
 def test_errors_stand_together_by_cause_the_first_group_first(run: Run) -> None:
     items = error_items(run, with_influence=True)
     names = ("b", "a", "b", "c", "a", "b", "c", "c")
@@ -73,11 +84,18 @@ def test_errors_stand_together_by_cause_the_first_group_first(run: Run) -> None:
 def test_a_place_is_what_its_address_says(run: Run) -> None:
     for place in (
         Place(),
-        Place("negative", "positive", "“boat”", "a b&c", CONFIDENT, "v003"),
+        Place("negative", "positive", "“boat”", "a b&c", CONFIDENT, "v003", "no", "groups", "x y"),
         Place(sort=POSITION, item="<b>"),
     ):
         assert place_of(place.params, run.classes) == place
-    odd = {"true": "zebra", "sort": "up", "search": "x" * 9000, "item": 3, "other": "y"}
+    odd = {
+        "true": "zebra",
+        "sort": "up",
+        "twin": "maybe",
+        "search": "x" * 9000,
+        "item": 3,
+        "other": "y",
+    }
     read = place_of(odd, run.classes)
     assert read == Place(search="x" * 200)
 
@@ -144,29 +162,33 @@ def test_an_error_without_influence_is_shown_without_teachers(run: Run) -> None:
     [
         (
             Cause(0, CUE, "long", "“boat”", words=("boat",), without=0.18),
-            "“boat” taught this: without it, “positive” falls from 70% to 18%.",
+            "“boat” taught this: without it, “positive” 70% → 18%.",
+        ),
+        (
+            Cause(0, CUE, "long", "other cues", regions=(5,), without=0.18),
+            "The outlined region taught this: without it, “positive” 70% → 18%.",
         ),
         (
             Cause(0, LABEL, "long", "label in doubt", doubt=Doubt("positive", 0.87)),
-            "Label in doubt: model and like items say “positive”.",
+            "Label in doubt: probably “positive”.",
         ),
         (
             Cause(0, TEACHERS, "long", "teachers", teachers=(1, 2, 3)),
-            "3 training texts with a label in doubt taught this.",
+            "3 texts with doubtful labels taught this.",
         ),
         (
             Cause(0, CLASS, "long", "whole class"),
-            "No single text did this: most “positive” ones count alike.",
+            "The whole class taught this.",
         ),
         (
             Cause(0, NONE, "long", "no clear cause"),
-            "No clear cause in its teachers or labels.",
+            "No clear cause.",
         ),
     ],
 )
 def test_why_is_told_in_few_words(run: Run, cause: Cause, words: str) -> None:
     item = replace(shown_of(run)[0], predicted="positive", probability=0.7)
-    assert why_words(run, item, cause) == words and len(words.split()) <= 15
+    assert why_words(run, item, cause) == words and len(re.findall(r"[^\W\d]+", words)) <= 8
 
 
 def test_labels_in_doubt_are_proposed_by_name_and_number(run: Run) -> None:
@@ -191,6 +213,15 @@ def test_only_the_words_of_a_cue_are_marked(tmp_path: Path) -> None:
     assert not any(kind for text, kind in shown["content"]["head"])
     for one in (marked, *marked["teachers"]):
         assert [text for text, kind in one["content"]["head"] if kind] == ["submarine"]
+
+
+def test_the_region_of_a_cue_is_outlined_where_it_lies(tmp_path: Path) -> None:
+    run = Run(FakeRun(kind="image", classes=("one", "two")).write(tmp_path))
+    item, shown = shown_of(run)
+    assert shown["boxes"] == []
+    cue = replace(causes(run).by_error[item.position], kind=CUE, regions=(6, 15))
+    boxes = pane(run, item, Causes((cue,), {}))["boxes"]
+    assert boxes == [[50, 25, 25, 25], [75, 75, 25, 25]]
 
 
 def test_a_long_text_is_cut_and_says_how_much_is_left(tmp_path: Path) -> None:

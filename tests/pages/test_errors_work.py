@@ -24,13 +24,13 @@ from turnover.dashboard.errors.list_view import (
     progress_sentence,
     visit,
 )
-from turnover.dashboard.errors.markdown_view import code, error_link, issue_markdown
+from turnover.dashboard.errors.markdown_view import code, issue_markdown, item_link
 from turnover.dashboard.errors.message_view import Message, read_message
 from turnover.dashboard.errors.pane_view import proof_facts
 from turnover.explain.causes import causes
 from turnover.explain.explanation import ErrorItem, error_items, explain_error
 from turnover.flags import Flags
-from turnover.flags.judgements import judgements
+from turnover.flags.judgements import judge, judgements
 from turnover.runs.run import PREDICTION, Run
 
 pytestmark = pytest.mark.usefixtures("fresh")
@@ -171,7 +171,30 @@ def test_a_judgement_says_whose_mistake_an_error_is(run: Run) -> None:
     hear_all(run, explorer, wrong)
     assert judgements(flags)[3].verdict == "label wrong" and flags.current() == {}
     hear_all(run, explorer, wrong, {"kind": "judge", "position": 3, "label": None})
-    assert judgements(flags) == {} and not explorer.problem and explorer.steps == []
+    assert judgements(flags) == {} and not explorer.problem
+
+
+def test_undo_takes_back_flags_and_judgements_in_turn(run: Run) -> None:
+    explorer, flags = Explorer(run.name, Place(), "1"), Flags(run.folder)
+    undo = {"kind": "undo"}
+    acts = [
+        {"kind": "judge", "position": 3, "label": 0},
+        {"kind": "drop", "position": 5},
+        {"kind": "judge", "position": 3, "label": 2},
+    ]
+    hear_all(run, explorer, *acts)
+    for undone, (verdict, flagged) in enumerate(
+        [("label wrong", {5}), ("label wrong", set()), ("", set())], start=1
+    ):
+        hear_all(run, explorer, *acts, *[undo] * undone)
+        said = judgements(flags)
+        assert (said[3].verdict if said else "", set(flags.current())) == (verdict, flagged)
+        assert not explorer.problem
+    hear_all(run, explorer, *acts, *[undo] * 3, acts[0])
+    judge(flags, 3, "unclear")
+    hear_all(run, explorer, *acts, *[undo] * 3, acts[0], undo)
+    assert "somebody has judged this error since" in explorer.problem
+    assert judgements(flags)[3].verdict == "unclear"
 
 
 def test_a_proof_is_begun_once_and_says_why_it_cannot(run: Run) -> None:
@@ -260,6 +283,31 @@ def test_a_link_with_nonsense_in_it_opens_the_page_and_names_what_is_missing(
     assert (data["index"], data["total"], data["place"]["sort"]) == (0, 8, "cause")
 
 
+def test_what_is_open_below_is_part_of_the_place(open_page: OpenPage, runs: Path) -> None:
+    FakeRun().write(runs)
+    app = open_page(more="groups", containing="submarine")
+    assert app.segmented_control(key="more-choice").value == "groups"
+    assert app.text_input(key="containing").value == "submarine"
+    before = explorer(app)["opened"]
+    app.text_input(key="containing").set_value("boat").run()
+    place = explorer(app)["place"]
+    assert (place["more"], place["containing"]) == ("groups", "boat")
+    assert explorer(app)["opened"] == before + 1, "which tells the browser to name it"
+    app.segmented_control(key="more-choice").set_value("truth").run()
+    assert explorer(app)["place"]["more"] == "truth"
+    assert (
+        explorer(open_page(more="nonsense"))["item"] and not explorer(open_page())["place"]["more"]
+    )
+
+
+def test_a_browser_that_has_not_heard_of_a_change_by_hand_does_not_take_it_back(run: Run) -> None:
+    explorer = Explorer(run.name, Place(more="truth"), "1", opened=2)
+    hear(explorer, message(explorer, [], place={}, opened=1), Flags(run.folder), run.classes, str)
+    assert explorer.place.more == "truth"
+    hear(explorer, message(explorer, [], place={}, opened=2), Flags(run.folder), run.classes, str)
+    assert explorer.place.more == "", "it went back to where nothing was open"
+
+
 # As Markdown
 
 
@@ -299,10 +347,8 @@ def test_an_error_as_markdown_says_all_and_quotes_what_is_data(tmp_path: Path) -
         )
         assert f"`` {run.name} ``" not in outside and run.name in made and "see it there" in outside
         for card in shown.proponents + shown.opponents:
-            assert (
-                f"± {card.std_error:.{shown.decimals}f}, {card.trust}" in made
-                and f"`{card.id}`" in made
-            )
+            times = f"± {card.std_error:.{shown.decimals}f} ({card.times:,.0f} × usual)"
+            assert f"{times}{', uncertain' * card.uncertain}, `{card.id}`" in made
         assert outside.count("\n1. ") == 2 and outside.count("\n5. ") == 2
         assert shown.certainty in outside and shown.yardstick in outside
         assert proof.numbers in made and outside.count("(retraining: confirmed)") == 1
@@ -329,14 +375,15 @@ def _without_spans(text: str) -> str:
 
 
 def test_the_link_names_run_and_error(run: Run) -> None:
-    link = error_link("http://127.0.0.1:8501/", "a & b", first(run))
+    link = item_link("http://127.0.0.1:8501/", "a & b", first(run).id)
     assert parse_qs(urlsplit(link).query) == {"run": ["a & b"], "item": [first(run).id]}
-    assert error_link("", "a", first(run)) == ""
+    assert item_link("http://x/", "a", "own-1", "t0") == "http://x/?run=a&yours=t0&item=own-1"
+    assert item_link("", "a", "v000") == ""
 
 
 def test_the_markdown_is_made_when_it_is_asked_for(open_page: OpenPage, runs: Path) -> None:
     FakeRun().write(runs)
-    app = open_more(open_page(), "Copy as Markdown")
+    app = open_more(open_page(), "markdown")
     assert (
         app.code[0].value.startswith("### `v0")
         and "**Opponents** pushed away from" in app.code[0].value

@@ -13,6 +13,7 @@ import turnover.dashboard.shared.prove as proving_module
 from tests.helpers.fake_runs import HOSTILE, FakeRun
 from tests.helpers.kept_things import a_proof
 from tests.pages.app_testing import OpenPage, explorer, html_of, open_more, shown_pane
+from turnover.attribution.estimators.significance import NOISE
 from turnover.dashboard.shared.groups_view import (
     build_groups,
     caution_sentence,
@@ -108,7 +109,7 @@ def test_a_group_is_proved_by_a_button_until_its_verdict_stands_in_the_table(
 
 def test_the_section_sums_and_flips(open_page: OpenPage, runs: Path) -> None:
     run = Run(FakeRun(train=70).write(runs))
-    app = open_more(open_page(), "Groups")
+    app = open_more(open_page(), "groups")
     shown = html_of(app)
     assert (
         "top 10 proponents" in shown
@@ -120,7 +121,8 @@ def test_the_section_sums_and_flips(open_page: OpenPage, runs: Path) -> None:
     )
     made = build_groups(run, item)
     assert made.flip in shown and f"± {rounded(made.rows[0].prediction.std_error or 0)}" in shown
-    assert made.rows[0].prediction.trust and made.rows[0].prediction.trust in shown
+    sums = [total.trust for row in made.rows for total in (row.prediction, row.truth)]
+    assert shown.count("uncertain</span>") == sums.count(NOISE) > 0 and ">strong<" not in shown
     app.text_input(key="containing").set_value("captain").run()
     assert not app.exception and "texts with “captain”" in html_of(app)
     app.text_input(key="containing").set_value("zeppelin").run()
@@ -130,7 +132,7 @@ def test_the_section_sums_and_flips(open_page: OpenPage, runs: Path) -> None:
 def test_the_items_that_flip_an_error_are_listed(open_page: OpenPage, runs: Path) -> None:
     for name, kind in (("texts", "text"), ("images", "image")):
         run = Run(FakeRun(name, kind=kind, train=400).write(runs))
-        app = open_more(open_page(run=name), "Groups")
+        app = open_more(open_page(run=name), "groups")
         item = next(
             one for one in error_items(run, with_influence=True) if one.id == explorer(app)["item"]
         )
@@ -152,7 +154,7 @@ def test_hostile_words_and_class_names_stay_text(open_page: OpenPage, runs: Path
         texts=HOSTILE, train=400, classes=("<b>neg</b>", ":red[pos] [x](http://evil.example)")
     ).write(runs)
     for word in ("<img src=x onerror", "<script>", ":red[red]", "<b>nobody</b>"):
-        app = open_more(open_page(), "Groups")
+        app = open_more(open_page(), "groups")
         app.text_input(key="containing").set_value(word).run()
         shown = html_of(app).split("Groups</h2>")[1].split("<style>")[0]
         assert "<script" not in shown and "<img src=x" not in shown and "<b>" not in shown
@@ -161,7 +163,7 @@ def test_hostile_words_and_class_names_stay_text(open_page: OpenPage, runs: Path
 
 def test_one_member_says_that_no_error_is_known(open_page: OpenPage, runs: Path) -> None:
     FakeRun(members=1).write(runs)
-    section = html_of(open_more(open_page(), "Groups")).split("Groups</h2>")[1]
+    section = html_of(open_more(open_page(), "groups")).split("Groups</h2>")[1]
     assert "error not known" in section and "nan" not in section and "None" not in section
 
 
@@ -176,7 +178,7 @@ def test_a_run_from_before_groups_says_what_to_do_and_shows_the_rest(
         {name: value for name, value in facts.items() if name != "format"},
         kept,
     )
-    app = open_more(open_page(), "Groups")
+    app = open_more(open_page(), "groups")
     shown = html_of(app)
     assert (
         "Groups cannot be summed" in shown

@@ -16,7 +16,7 @@ from turnover.explain.causes import causes
 from turnover.explain.explanation import error_items, explain_error
 from turnover.runs.run import PREDICTION, Run
 
-PAGES = ("errors", "training", "runs", "cleanse", "try")
+PAGES = ("errors", "training", "runs", "cleanse")
 pytestmark = pytest.mark.usefixtures("fresh")
 
 
@@ -90,22 +90,17 @@ def test_a_run_whose_manifest_is_no_manifest(open_page: OpenPage, runs: Path, pa
     assert "not a Turnover manifest" in html_of(open_page(page))
 
 
-@pytest.mark.parametrize("page", ["errors", "try"])
-def test_a_run_without_influence_names_the_command(
-    open_page: OpenPage, runs: Path, page: str
-) -> None:
+def test_a_run_without_influence_names_the_command(open_page: OpenPage, runs: Path) -> None:
     folder = FakeRun(influence=False).write(runs)
-    app = open_page(page)
+    app = open_page()
     assert "No influence yet" in html_of(app)
     assert app.code[0].value == f"turnover influence --run {folder}"
-    if page == "errors":
-        assert explorer(app)["total"] == 8 and shown_pane(app)["teachers"] == []
+    assert explorer(app)["total"] == 8 and shown_pane(app)["teachers"] == []
 
 
-@pytest.mark.parametrize("page", ["errors", "try"])
-def test_a_damaged_influence_names_the_file(open_page: OpenPage, runs: Path, page: str) -> None:
+def test_a_damaged_influence_names_the_file(open_page: OpenPage, runs: Path) -> None:
     truncate(FakeRun().write(runs) / "influence" / "prediction_estimate.npy")
-    app = open_page(page)
+    app = open_page()
     assert "prediction_estimate.npy: truncated or edited" in html_of(app)
     assert "<code>turnover influence --run" in html_of(app)
 
@@ -133,6 +128,8 @@ def test_the_first_error_is_shown_with_both_sides(open_page: OpenPage, runs: Pat
     )
     assert data["item"] == pane["id"] == first.id == ids_of(run.folder)[0]
     assert data["headline"].startswith("66.7% right · 8 errors, ")
+    assert data["headline"].endswith(" explained, 4 of them the plain model’s too")
+    assert data["twins"]["no"] == "Not the plain model’s (4)"
     assert len(pane["teachers"]) == len(pane["opponents"]) == 5 and pane["why"]
     shown = explain_error(run, first, PREDICTION, 5)
     for cards, sent in ((shown.proponents, "teachers"), (shown.opponents, "opponents")):

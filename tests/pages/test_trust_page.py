@@ -206,7 +206,7 @@ def test_one_member_knows_nothing_of_noise(open_page: OpenPage, runs: Path) -> N
     FakeRun(members=1).write(runs)
     app = open_trust(open_page)
     assert "With one model, nothing tells whether an explanation is reliable" in html_of(app)
-    numbers = html_of(open_more(open_page("errors"), "All numbers"))
+    numbers = html_of(open_more(open_page("errors"), "numbers"))
     assert "Nothing says which of these items stand out" in numbers
 
 
@@ -236,9 +236,9 @@ def test_the_sentence_and_the_note_follow_the_noise(
     change_influence(folder, scale)
     app = open_trust(open_page)
     assert words in html_of(app)
-    errors = open_more(open_page("errors"), "All numbers")
+    errors = open_more(open_page("errors"), "numbers")
     noisy = scale > 1
     links = [link.proto.label for link in errors.get("page_link")]
-    assert ("can be told from noise" in html_of(errors)) is noisy
+    assert ("No single training item can be told from noise" in html_of(errors)) is noisy
     assert links.count("How far to trust this run") == noisy
     assert all(card["uncertain"] for card in shown_pane(errors)["teachers"]) is noisy

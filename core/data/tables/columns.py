@@ -114,6 +114,26 @@ def find_columns(table: Table, spec: OwnData) -> Columns:
     return Columns(kind, content, label, name, (f"{table.name}: {', '.join(notes)}{remedy}",))
 
 
+def infer_text_column(table: Table) -> str:
+    """The column of a table, with or without labels, that holds texts; of one column, that.
+
+    Raises:
+        TurnoverError: if none can be inferred.
+    """
+    label = named_like(table.columns, LABELS) if len(table.columns) > 1 else None
+    others = [name for name in table.columns if name != label]
+    texts = [name for name in others if len(others) == 1 or _is_text(table, name)]
+    column = _named_text(table, others) or max(
+        texts, key=lambda name: mean_length(table.columns[name]), default=None
+    )
+    if column is None:
+        raise TurnoverError(
+            f"{table.name}: no column reads like texts (there are: "
+            f"{listed(table.columns, table.nested)}); name one of them text"
+        )
+    return column
+
+
 def _check_named(table: Table, spec: OwnData) -> None:
     """Check that the columns that the user names exist and have cells that can be used.
 

@@ -15,7 +15,6 @@ PATHS = (
     "training_data",
     "training_data?view=list",
     "training_data?view=map",
-    "try",
     "cleanse",
     *(
         f"runs?view={view}"
@@ -24,8 +23,8 @@ PATHS = (
 )
 VIEWS = (
     *((path, "texts") for path in PATHS),
-    *((path, "images") for path in ("", "training_data", "try", "runs?view=Before+and+after")),
-    *((path, "waiting") for path in ("", "try", "cleanse")),
+    *((path, "images") for path in ("", "training_data", "runs?view=Before+and+after")),
+    *((path, "waiting") for path in ("", "cleanse")),
     *((path, "hostile") for path in ("", "cleanse")),
 )
 

@@ -16,16 +16,16 @@ import pytest
 from playwright.sync_api import Page, expect
 from safetensors.numpy import save_file
 
-from tests.helpers.fake_runs import FakeRun, png
+from tests.helpers.fake_runs import FakeRun
 from tests.pages.browser.browser_testing import (
     LOW_CONTRAST,
     Served,
-    choose,
     chosen,
     expect_error,
     open_page,
     settle,
     shoot,
+    try_own,
 )
 from tests.pages.browser.looks import wrong_looks
 from turnover.runs.run import RUN_FILES
@@ -50,83 +50,43 @@ def test_progress_is_counted_and_an_error_is_copied(page: Page, served: Served) 
 
 
 def test_a_text_is_changed_and_what_moved_is_shown(page: Page, served: Served) -> None:
-    open_page(page, served, "try", run="texts")
-    page.get_by_label("Your text").fill("A slow submarine story")
-    page.get_by_role("button", name="Explain").click()
-    expect(
-        page.get_by_role("heading", name=re.compile("Predicted: (negative|positive)"))
-    ).to_be_visible(timeout=180_000)
-    settle(page)
+    open_page(page, served, run="texts")
+    try_own(page, text="A slow submarine story")
+    expect(page.locator("[data-turnover=teacher]")).to_have_count(5, timeout=180_000)
+    page.get_by_text("More", exact=True).click()
+    page.get_by_text("Change it", exact=True).click()
     page.get_by_label("Edited", exact=True).fill("A slow <b>boat</b> story")
     page.get_by_role("button", name="Ask again").click()
-    expect(page.locator(".to-edited")).to_have_text("A slow <b>boat</b> story")
     expect(page.get_by_text("After the edit")).to_be_visible()
+    expect(page.get_by_text(re.compile(r"no\. \d+ (for|against), [\d.]+%")).first).to_be_visible()
     page.get_by_role("button", name="Leave out each word in turn").click()
-    expect(page.get_by_text("3. submarine", exact=True)).to_be_visible()
+    expect(page.locator(".to-chances").get_by_text("3. submarine", exact=True)).to_be_visible()
     settle(page)
-    assert page.locator(".to-target").inner_text() == "A slow submarine story"
     assert page.evaluate(LOW_CONTRAST) == []
     shoot(page, "try-edited")
-    content = b"text\nA slow submarine\nClever <i>music</i>\n"
-    page.locator("input[type=file]").set_input_files(
-        {"name": "mine.csv", "mimeType": "text/csv", "buffer": content}
-    )
-    expect(page.get_by_text("mine.csv")).to_be_visible()
-    page.get_by_role("button", name="Explain").click()
-    expect(page.get_by_role("heading", name="2 texts")).to_be_visible(timeout=60_000)
-    settle(page)
-    choose(page, "Explain row", "2")
-    expect(page.locator(".to-target")).to_have_text("Clever <i>music</i>")
-    shoot(page, "try-many")
+    page.get_by_text("Why not another label?", exact=True).click()
+    expect(page.get_by_text("Influence on the loss of the label")).to_be_visible()
 
 
-def test_the_regions_of_an_error_are_marked_and_it_leads_to_its_changes(
+def test_the_regions_of_an_error_are_marked_and_its_patches_left_out(
     page: Page, served: Served
 ) -> None:
     open_page(page, served, run="images")
     page.get_by_text("More", exact=True).click()
     page.get_by_text("Regions", exact=True).click()
     page.get_by_role("button", name="Mark the regions").click()
-    expect(page.locator(".to-region .to-map i")).to_have_count(16, timeout=180_000)
-    settle(page)
-    images = page.locator(".to-map img")
-    assert images.count() == 6 and all(
-        "row " in (image.get_attribute("alt") or "") for image in images.all()
+    expect(page.locator(".to-map i")).to_have_count(16, timeout=180_000)
+    image, cells = (
+        page.locator(place).bounding_box() for place in (".to-map img", ".to-map > div")
     )
+    assert image and cells and image["width"] == cells["width"]
+    assert abs(image["height"] - cells["height"]) <= 1
+    settle(page)
     assert page.evaluate(LOW_CONTRAST) == []
     shoot(page, "errors-regions")
     page.get_by_text("Change it", exact=True).click()
     page.get_by_role("button", name="Leave out each patch in turn").click(timeout=180_000)
     expect(page.locator(".to-chances")).to_have_count(1, timeout=60_000)
-
-
-def test_patches_of_an_image_are_left_out(page: Page, served: Served) -> None:
-    open_page(page, served, "try", run="images")
-    drawn = np.zeros((64, 64), np.uint8)
-    drawn[8:56, 28:36] = 255
-    page.locator("input[type=file]").set_input_files(
-        {"name": "one.png", "mimeType": "image/png", "buffer": png(drawn)}
-    )
-    expect(page.get_by_text("one.png")).to_be_visible()
-    page.get_by_role("button", name="Explain").click()
-    expect(page.get_by_role("heading", name=re.compile("Predicted: [0-9]"))).to_be_visible(
-        timeout=180_000
-    )
-    settle(page)
-    page.get_by_role("button", name="Leave out each patch in turn").click()
-    expect(page.locator(".to-map i")).to_have_count(16)
-    image, cells = (
-        page.locator(place).bounding_box() for place in (".to-map img", ".to-map > div")
-    )
-    assert (
-        image
-        and cells
-        and image["width"] == cells["width"]
-        and abs(image["height"] - cells["height"]) <= 1
-    )
-    settle(page)
-    assert page.evaluate(LOW_CONTRAST) == []
-    shoot(page, "try-patches")
 
 
 @pytest.fixture

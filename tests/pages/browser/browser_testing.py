@@ -128,6 +128,20 @@ def open_tray(page: Page) -> None:
     settle(page)
 
 
+def try_own(page: Page, text: str = "", file: tuple[str, bytes] | None = None) -> None:
+    """Ask about a text or a file (name, content) of one's own."""
+    page.get_by_role("button", name="Try your own").click()
+    if text:
+        page.get_by_label("Your text").fill(text)
+    if file:
+        upload = page.locator("input[type=file]")
+        mime = "image/png" if file[0].endswith("png") else "text/plain"
+        upload.set_input_files({"name": file[0], "mimeType": mime, "buffer": file[1]})
+        expect(page.get_by_text(file[0], exact=True).last).to_be_visible()
+    page.get_by_role("button", name="Explain").click()
+    expect(page.get_by_role("button", name="Explain")).to_have_count(0)
+
+
 def first_card(page: Page) -> Locator:
     return page.locator("[data-turnover=teacher]").first
 
@@ -140,7 +154,7 @@ def expect_error(page: Page, place: str) -> None:
 
 
 # The first screen of Errors, seen through the component's shadow root. Words of ours are those with
-# letters that are neither in the list nor data: texts, names of classes and causes, ids.
+# letters that are neither in the list nor data: texts, names of classes, causes and runs, ids.
 FIRST_SCREEN = """() => {
   const pieces = [], seen = {words: [], boxes: {}, pictures: []};
   const walk = node => {
@@ -166,11 +180,31 @@ FIRST_SCREEN = """() => {
   for (const node of pieces) {
     if (node.dataset?.turnover === 'teacher') break;
     const parent = node.nodeType === Node.TEXT_NODE && node.parentElement;
-    if (!parent || parent.closest('.rows, .text, .chip, .id, style, script')) continue;
+    if (!parent || parent.closest('.rows, .text, .chip, .id, .run, style, script')) continue;
+    if (getComputedStyle(parent).fontFamily.includes('Material')) continue;
     if (parent.tagName === 'OPTION' && !parent.selected) continue;
     seen.words.push(...node.textContent.split(/\\s+/).filter(word => /\\p{L}/u.test(word)));
   }
   return seen;
+}"""
+
+
+# All that can be read without scrolling, in and out of shadow roots: the page and the sidebar.
+VISIBLE_WORDS = """() => {
+  const words = [];
+  const walk = node => {
+    if (node.nodeType === Node.TEXT_NODE && node.parentElement.checkVisibility()) {
+      const range = document.createRange();
+      range.selectNodeContents(node);
+      const {top, bottom, left, right} = range.getBoundingClientRect();
+      if (top < innerHeight && bottom > 0 && left < innerWidth && right > 0)
+        words.push(node.textContent);
+    }
+    for (const child of (node.shadowRoot || node).childNodes)
+      if (!['STYLE', 'SCRIPT'].includes(child.nodeName)) walk(child);
+  };
+  walk(document.body);
+  return words;
 }"""
 
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 
 import numpy as np
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from tests.helpers.fake_runs import png
 from tests.pages.browser.browser_testing import (
     Served,
+    chosen,
     expect_error,
     open_page,
-    settle,
     shoot,
+    try_own,
 )
 from turnover.runs.run import Run
 
@@ -27,48 +28,55 @@ def test_curves(page: Page, served: Served) -> None:
     shoot(page, "curves")
 
 
-def test_a_pasted_text_and_a_file_are_explained(page: Page, served: Served) -> None:
+def test_a_text_and_files_of_ones_own_become_items_of_errors(
+    page: Page, browser: Browser, served: Served
+) -> None:
     open_page(page, served, "try", run="texts")
-    page.get_by_label("Your text").fill("A slow submarine <b>story</b> with clever music")
-    page.get_by_role("button", name="Explain").click()
-    expect(
-        page.get_by_role("heading", name=re.compile("Predicted: (negative|positive)"))
-    ).to_be_visible(timeout=180_000)
-    settle(page)
-    assert (
-        page.locator(".to-target").inner_text() == "A slow submarine <b>story</b> with clever music"
-    )
-    assert page.locator(".to-line").count() > 0
+    expect_error(page, "1 / 8")
+    first = chosen(page)
+    try_own(page, text="A slow submarine <b>story</b> with clever music")
+    expect(page.locator("[data-turnover=teacher]")).to_have_count(5, timeout=180_000)
+    expect_error(page, "1 / 9")
+    error = page.locator("[data-turnover=error]")
+    expect(error.locator(".text")).to_have_text("A slow submarine <b>story</b> with clever music")
+    expect(page.locator("[data-turnover=cause]").first).to_have_text("Yours (1)")
     shoot(page, "try-text")
-    page.locator("input[type=file]").set_input_files(
-        {"name": "mine.txt", "mimeType": "text/plain", "buffer": b"words from a file"}
-    )
-    expect(page.get_by_text("mine.txt")).to_be_visible()
-    page.get_by_role("button", name="Explain").click()
-    expect(page.locator(".to-target")).to_have_text("words from a file", timeout=60_000)
-    page.locator("input[type=file]").set_input_files(
-        {"name": "bad.txt", "mimeType": "text/plain", "buffer": b"b\xe4d"}
-    )
-    expect(page.get_by_text("bad.txt")).to_be_visible()
-    page.get_by_role("button", name="Explain").click()
+    elsewhere = browser.new_context().new_page()
+    elsewhere.goto(page.url)
+    expect_error(elsewhere, "1 / 9")
+    expect(elsewhere.locator("[data-turnover=teacher]")).to_have_count(5)
+    elsewhere.context.close()
+    page.keyboard.press("j")
+    expect_error(page, "2 / 9")
+    try_own(page, file=("bad.txt", b"b\xe4d"))
     expect(page.get_by_text("bad.txt, line 1: not UTF-8 text")).to_be_visible()
+    expect(page.locator("[data-turnover=teacher]")).to_have_count(0)
+    page.go_back()
+    expect_error(page, "3 / 10")
+    assert chosen(page) == first, "back from what was asked to the error before"
+    try_own(page, file=("mine.csv", b'text,n\nA slow submarine,1\n"",2\nClever <i>music</i>,3\n'))
+    expect_error(page, "2 / 12")
+    page.keyboard.press("j")
+    expect(page.get_by_text("row 2, column text: the text is empty")).to_be_visible()
+    page.keyboard.press("j")
+    expect(error.locator(".text")).to_have_text("Clever <i>music</i>")
+    expect(page.locator("[data-turnover=teacher]")).to_have_count(5, timeout=60_000)
+    expect(page.locator(".row-facts").nth(3)).to_contain_text("%")
+    shoot(page, "try-many")
 
 
 def test_an_uploaded_image_is_explained(page: Page, served: Served) -> None:
-    open_page(page, served, "try", run="images")
+    open_page(page, served, run="images")
     drawn = np.zeros((64, 64), np.uint8)
     drawn[8:56, 28:36] = 255
-    page.locator("input[type=file]").set_input_files(
-        {"name": "one.png", "mimeType": "image/png", "buffer": png(drawn)}
-    )
-    expect(page.get_by_text("one.png")).to_be_visible()
-    page.get_by_role("button", name="Explain").click()
-    expect(page.get_by_role("heading", name=re.compile("Predicted: [0-9]"))).to_be_visible(
-        timeout=180_000
-    )
-    settle(page)
-    assert page.locator(".to-image").count() > 1
+    try_own(page, file=("one.png", png(drawn)))
+    expect(page.locator("[data-turnover=error]")).to_have_attribute("data-id", "own-1")
+    expect(page.locator("[data-turnover=teacher]")).not_to_have_count(0, timeout=180_000)
+    assert page.locator("[data-turnover=error] .picture").count() == 1
     shoot(page, "try-image")
+    try_own(page, file=("blank.png", png(np.full((9, 9), 255, np.uint8))))
+    expect(page.locator("[data-turnover=warning]")).to_contain_text("this image is blank")
+    expect(page.locator("[data-turnover=teacher]")).not_to_have_count(0)
 
 
 def test_hostile_texts_do_nothing(page: Page, served: Served) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,6 +15,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.helpers.kept_things import a_proof
 from tests.pages.browser.browser_testing import (
+    VISIBLE_WORDS,
     Served,
     choose,
     chosen,
@@ -159,6 +161,10 @@ def test_an_error_is_judged_by_key_and_exported(page: Page, served: Served, text
     expect(page.locator(".row .chip")).to_have_text(["unclear", "model wrong"])
     page.keyboard.press("2")
     expect(page.locator(".row .chip")).to_have_text(["unclear"])
+    page.keyboard.press("u")
+    expect(page.locator(".row .chip")).to_have_text(["unclear", "model wrong"])
+    page.keyboard.press("2")
+    expect(page.locator(".row .chip")).to_have_text(["unclear"])
     settle(page)
     open_tray(page)
     with page.expect_download() as download:
@@ -227,17 +233,71 @@ def test_a_proof_is_a_job_and_its_verdict_stands_below_why(
     shutil.rmtree(served.runs / FOLDER)
 
 
-def test_more_shows_groups_and_the_truth_where_they_are_asked_for(
-    page: Page, served: Served
-) -> None:
+def test_what_is_open_below_is_in_the_address(page: Page, browser: Browser, served: Served) -> None:
     open_page(page, served, run="texts")
     page.get_by_text("More", exact=True).click()
-    expect(page.get_by_text("top 10 proponents")).to_be_visible()
-    page.get_by_text("Why not the true label?").click()
-    expect(page.get_by_text("Influence on the truth: the loss of the true label")).to_be_visible()
+    expect(page.get_by_role("rowheader", name="top 10 proponents")).to_be_visible()
+    expect(page).to_have_url(re.compile("more=groups"))
+    page.get_by_label("Sum all training texts that contain").fill("film")
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile("containing=film"))
+    truth = page.get_by_text("Influence on the truth: the loss of the true label")
+    page.get_by_text("Why not another label?").click()
+    expect(truth).to_be_visible()
     page.keyboard.press("j")
     expect_error(page, "2 / 8")
-    expect(page.get_by_text("Influence on the truth: the loss of the true label")).to_be_visible()
+    expect(truth).to_be_visible()
+    expect(page).to_have_url(re.compile("more=truth"))
+    elsewhere = browser.new_context().new_page()
+    elsewhere.goto(page.url)
+    expect(elsewhere.get_by_text("Influence on the truth: the loss")).to_be_visible()
+    expect_error(elsewhere, "2 / 8")
+    elsewhere.context.close()
+    settle(page)
+    page.go_back()
+    expect(page.get_by_label("Sum all training texts that contain")).to_have_value("film")
+    settle(page)
+    page.go_back()
+    expect(page.get_by_label("Sum all training texts that contain")).to_have_value("")
+    settle(page)
+    page.go_back()
+    expect(page.get_by_role("rowheader", name="top 10 proponents")).to_be_hidden()
+    expect(page).not_to_have_url(re.compile("more="))
+    settle(page)
+    page.go_forward()
+    expect(page.get_by_role("rowheader", name="top 10 proponents")).to_be_visible()
+
+
+def test_errors_of_ordinary_training_are_marked_and_a_filter(page: Page, served: Served) -> None:
+    open_page(page, served, run="texts")
+    expect(page.locator(".headline")).to_contain_text("4 of them the plain model’s too")
+    expect(page.locator(".twin")).to_have_count(4)
+    page.get_by_label("Made by which model").select_option("no")
+    expect_error(page, "1 / 4")
+    expect(page.locator(".twin")).to_have_count(0)
+    assert "twin=no" in page.url
+    settle(page)
+    page.go_back()
+    expect_error(page, "1 / 8")
+
+
+JARGON = re.compile(
+    r"\b(nats|members?|masks?|masked|flipped|unowned|leaks?|self-influence|standard deviation"
+    r"|FDR)\b",
+    re.IGNORECASE,
+)
+
+
+@pytest.mark.parametrize("path", [""])
+@pytest.mark.parametrize("run", ["texts", "images"])
+def test_first_screens_are_in_words_of_a_newcomer(
+    page: Page, served: Served, path: str, run: str
+) -> None:
+    for width, height in ((1440, 900), (390, 844)):
+        page.set_viewport_size({"width": width, "height": height})
+        open_page(page, served, path, run=run)
+        words = page.evaluate(VISIBLE_WORDS)
+        assert len(words) > 10 and JARGON.findall(" ".join(words)) == []
 
 
 def test_the_list_is_behind_a_button_on_a_phone(page: Page, served: Served) -> None:
