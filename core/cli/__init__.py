@@ -63,6 +63,8 @@ COMMANDS = {
         "evaluate",
         "measure how far a run's influences can be trusted, beside other methods",
     ),
+    "label-errors": ("labels", "list the training items whose label is in doubt"),
+    "flag": ("labels", "drop, relabel or keep training items"),
     "map": ("runs", "place items in two dimensions by UMAP for the Map page (needs umap-learn)"),
     "export": ("cleanse", "write the flagged training items of a run to a file"),
     "import-flags": (
