@@ -29,14 +29,18 @@ from turnover.cli.options import (
 from turnover.errors import TurnoverError
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from turnover.research.bench.random_run import BenchRow
     from turnover.research.evaluate.scores import Options
     from turnover.research.evaluate.task import EvaluationTask
+    from turnover.runs.run import Run
 
 _SEEDS = {"removal": 3}
 
 
 def _add_evaluate(parser: ArgumentParser) -> None:
+    from turnover.data.scores import HELPS, HURTS
     from turnover.research.evaluate.results import MEASURES
 
     add_run(parser)
@@ -69,6 +73,15 @@ def _add_evaluate(parser: ArgumentParser) -> None:
     add_values(
         parser,
         path="FILE: duplicates: the pairs, a CSV with test_index and train_index, or its folder",
+        scores="FILE: another engine's scores, .npy, .npz, .parquet, .safetensors or .csv, to be "
+        "measured beside: a row for each validation item, a column for each training item; or "
+        "columns target, item, score",
+    )
+    parser.add_argument(
+        "--positive",
+        choices=(HELPS, HURTS),
+        help="what a positive score in --scores means for the target: the training item helps it, "
+        "lowers its loss, or hurts it",
     )
     add_switches(parser, masked="retrain with turn-over dropout on (lds; default off)")
     methods = (
@@ -101,6 +114,7 @@ def run_evaluate(arguments: Namespace) -> dict[str, Any]:
         arguments.errors,
         tuple(arguments.remove),
         pairs,
+        _foreign(arguments, run),
     )
     task = EvaluationTask.of(run, arguments.device, cluster=arguments.cluster)
     with alone(
@@ -116,6 +130,23 @@ def run_evaluate(arguments: Namespace) -> dict[str, Any]:
         result = facts | measured | {"rows": [asdict(row) for row in measured["rows"]]}
         keep_result(run, result)
     return result
+
+
+def _foreign(arguments: Namespace, run: Run) -> dict[str, np.ndarray]:
+    """Another engine's scores, read before anything is measured."""
+    from turnover.data.scores import HELPS, HURTS, read_scores
+
+    if bool(arguments.scores) != bool(arguments.positive):
+        raise TurnoverError(
+            f"--scores and --positive {HELPS} or {HURTS} go together: no file tells its sign"
+        )
+    if not arguments.scores:
+        return {}
+    file = Path(arguments.scores)
+    targets, items = (
+        run.split(name)["id"].astype(str).tolist() for name in ("validation", "train")
+    )
+    return {file.name: read_scores(file, targets, items, arguments.positive)}
 
 
 def _measures() -> dict[str, Callable[[EvaluationTask, Options], dict[str, Any]]]:

@@ -172,6 +172,26 @@ def test_retraining_under_masks_is_another_measurement(runs: Runs, capsys: Captu
     assert found[0]["rows"][0]["figures"] != found[1]["rows"][0]["figures"]
 
 
+@pytest.mark.parametrize("measure", ["lds", "loo", "removal", "duplicates"])
+def test_another_engine_s_scores_stand_beside_ours(
+    measure: str, runs: Runs, tmp_path: Path, capsys: Capture
+) -> None:
+    """Ours as a file have our figures."""
+    run = Run(runs[FACTS[measure][0]])
+    meaning = "prediction" if measure == "removal" else "truth"
+    scores = np.zeros((len(run.validation), len(run.train)), np.float32)
+    part = run.influence
+    for position in part.misclassified if measure == "removal" else part.targets:
+        ranked = part.ranked(position, meaning)
+        scores[position, ranked.instances] = ranked.values
+    np.save(tmp_path / "mine.npy", -scores)
+    more = ("--scores", tmp_path / "mine.npy", "--positive", "hurts")
+    rows = {row["method"]: row for row in answer(capsys, *asked(runs, measure, *more))["rows"]}
+    mine, ours = rows["mine.npy"], rows["turn-over, as shown"]
+    for name, figure in mine["figures"].items():
+        assert figure["value"] == pytest.approx(ours["figures"][name]["value"], abs=1e-3), name
+
+
 # Refused
 
 REFUSED = {
@@ -189,6 +209,8 @@ REFUSED = {
     "no pair has both its items here": "twins --measure duplicates --path other.csv",
     "no such file": "twins --measure duplicates --path none.csv",
     "no such run": "nowhere --measure lds",
+    "--scores and --positive helps or hurts go together": "digits --measure lds --scores a.npy",
+    "none.npy: no such file": "digits --measure lds --scores none.npy --positive helps",
     **{f"{measure}|no influence yet": f"bare --measure {measure}" for measure in MEASURES},
 }
 

@@ -124,7 +124,7 @@ def measure_duplicates(task: EvaluationTask, options: Options) -> dict[str, Any]
         np.array([duplicate for _, duplicate in pairs]),
     )
     scored = [
-        *all_scores(with_duplicates, options.baselines),
+        *all_scores(with_duplicates, options),
         by_features(with_duplicates),
     ]
     return {
@@ -151,7 +151,7 @@ def suspicions(task: EvaluationTask, options: Options) -> Iterator[Scored]:
     """All ways to suspect a label, each with values `(1, N)`."""
     yield from _own(task)
     yield _queue(task.run)
-    for scored in all_scores(task, options.baselines):
+    for scored in all_scores(task, options):
         if scored.refused:
             yield scored
         else:

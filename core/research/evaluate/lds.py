@@ -91,5 +91,5 @@ def measure(task: EvaluationTask, options: Options) -> dict[str, Any]:
         "epochs": task.epochs(options.masked),
         "reliability": sure,
         "ceiling": None if sure is None else max(0.0, sure) ** 0.5,
-        "rows": [row_of(scored, inside, losses) for scored in all_scores(task, options.baselines)],
+        "rows": [row_of(scored, inside, losses) for scored in all_scores(task, options)],
     }

@@ -123,7 +123,7 @@ def measure(task: EvaluationTask, options: Options) -> dict[str, Any]:
         "reliability_targets": reliability(on_targets),
         "rows": [
             _row(method, on_own, instances, on_targets.mean(0), on_itself.mean(0))
-            for method in all_scores(task, options.baselines)
+            for method in all_scores(task, options)
         ],
     }
 

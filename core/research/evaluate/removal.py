@@ -35,6 +35,7 @@ from turnover.research.evaluate.scores import (
     Scored,
     baseline_scores,
     evidence_of,
+    foreign_scores,
     turnover_scores,
 )
 from turnover.research.evaluate.statistics import (
@@ -169,7 +170,7 @@ def measure(task: EvaluationTask, options: Options) -> dict[str, Any]:
     estimated = list(turnover_scores(*evidence_of(errors)))
     # the control row matches labels instead
     baselines = [name for name in options.baselines if name != RANDOM]
-    scored = [*estimated, *baseline_scores(errors, baselines)]
+    scored = [*estimated, *baseline_scores(errors, baselines), *foreign_scores(errors, options)]
     removals = {
         row.method: [proponents(row.values, count) for count in counts]
         for row in scored

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -178,10 +178,17 @@ class Scored:
         )
 
 
-def all_scores(task: EvaluationTask, baselines: Sequence[str]) -> Iterator[Scored]:
-    """Scores of all estimators and of the baselines of these names."""
+def all_scores(task: EvaluationTask, options: Options) -> Iterator[Scored]:
+    """Scores of all estimators, of the chosen baselines, and of a file."""
     yield from turnover_scores(*evidence_of(task))
-    yield from baseline_scores(task, baselines)
+    yield from baseline_scores(task, options.baselines)
+    yield from foreign_scores(task, options)
+
+
+def foreign_scores(task: EvaluationTask, options: Options) -> Iterator[Scored]:
+    """Another engine's scores, if there are any."""
+    for name, values in options.foreign.items():
+        yield Scored(name, values[task.positions], 0.0, 0.0, "made elsewhere")
 
 
 def self_influences(run: Run) -> dict[str, np.ndarray]:
@@ -355,6 +362,8 @@ class Options:
         errors: errors whose proponents are removed (removal).
         removed: how many proponents are removed at once, each of these numbers in turn (removal).
         pairs: file or folder with near duplicates (duplicates).
+        foreign: other engines' scores `(V, N)` of all validation items by name, positive = the item
+            helps.
 
     Raises:
         TurnoverError: for too few halves or items to rank, or an unknown baseline.
@@ -368,6 +377,7 @@ class Options:
     errors: int = 10
     removed: tuple[int, ...] = (5, 20, 80)
     pairs: Path | None = None
+    foreign: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, count in (("--halves", self.halves), ("--instances", self.instances)):
