@@ -53,18 +53,19 @@ def show_list() -> bool:
     st.session_state[table] = {
         "selection": {"rows": places, "columns": [], "cells": [(place, "Run") for place in places]}
     }
-    st.dataframe(
-        run_table(rows),
-        key=table,
-        on_select=partial(_pick, table, rows),
-        selection_mode=("single-row", "single-cell"),
-        column_config=_COLUMNS,
-        hide_index=True,
-        lazy=False,
-        placeholder="",
-        height="content" if len(rows) <= _MOST else 36 * (_MOST + 1),
-        alt="The runs; choosing one shows it below",
-    )
+    with st.container(key="run-list"):
+        st.dataframe(
+            run_table(rows),
+            key=table,
+            on_select=partial(_pick, table, rows),
+            selection_mode=("single-row", "single-cell"),
+            column_config=_COLUMNS,
+            hide_index=True,
+            lazy=False,
+            placeholder="",
+            height="content" if len(rows) <= _MOST else 36 * (_MOST + 1),
+            alt="The runs; choosing one shows it below",
+        )
     return True
 
 

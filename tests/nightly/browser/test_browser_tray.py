@@ -127,7 +127,7 @@ def test_a_table_and_a_page_are_downloaded(page: Page, served: Served, flagged: 
 def test_the_only_table_to_take_away_is_safe_for_spreadsheets(
     page: Page, served: Served, flagged: Path
 ) -> None:
-    open_page(page, served, "training", run="flagged")
+    open_page(page, served, "runs", run="flagged")
     page.get_by_test_id("stDataFrame").first.hover()
     expect(page.get_by_role("button", name="Fullscreen")).to_be_visible()
     expect(page.get_by_role("button", name="Download as CSV")).to_have_count(0)
