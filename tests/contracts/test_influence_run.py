@@ -30,7 +30,6 @@ from turnover.explain.html import signed
 from turnover.explain.listing import list_errors
 from turnover.models.heads import TextEncoder
 from turnover.models.inputs import pixels
-from turnover.research.evaluate import retrained
 from turnover.runs.model import describe_targets, load_model, split_inputs
 from turnover.runs.ranking import stored_estimator
 from turnover.runs.run import RUN_FILES
@@ -38,6 +37,7 @@ from turnover.storage.artifacts import write_manifest
 from turnover.storage.lock import alone
 from turnover.training import fit
 from turnover.training.fit import Split
+from turnover.workflows import subsets
 from turnover.workflows.explain import Explainer
 from turnover.workflows.influence import compute_influence
 from turnover.workflows.influence_chunks import InfluenceFiles
@@ -142,7 +142,7 @@ def test_what_trains_the_model_again_keeps_the_masks(
         real(model, *others)
 
     monkeypatch.setattr(fit, "train_epoch", noted)
-    monkeypatch.setattr(retrained, "train_epoch", noted)
+    monkeypatch.setattr(subsets, "train_epoch", noted)
     run = Run(Path(shutil.copytree(sharing, tmp_path / "run")))
     run.cleanse(fraction=0.05, repeats=1)
     run.evaluate("lds", halves=4, seeds=1, masked=True, baselines=[])

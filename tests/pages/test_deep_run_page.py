@@ -67,7 +67,7 @@ def test_explained_errors_come_first_and_the_others_say_what_is_missing(
     assert "--targets validation" in shown_pane(app)["why"] and not shown_pane(app)["teachers"]
 
 
-@pytest.mark.parametrize("page", ["runs", "flags"])
+@pytest.mark.parametrize("page", ["runs", "training"])
 def test_the_other_pages_open_too(deep_run: Run, open_page: OpenPage, page: str) -> None:
     app = open_page(page, run="deep")
     assert not app.exception

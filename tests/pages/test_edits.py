@@ -372,7 +372,7 @@ def test_what_goes_wrong_is_said_with_a_button_to_try_again(
     refuses = mode == "refuses"
     FakeRun(kind="image", classes=("bad", "bad two") if refuses else ("one", "two")).write(runs)
     command = worker_command("answers" if refuses else mode)
-    monkeypatch.setattr(engine, "worker_command", lambda _: command)
+    monkeypatch.setattr(engine, "worker_command", lambda: command)
     chosen = {"true": "bad two", "predicted": "bad"} if refuses else {}
     shown = html_of(click(open_more(open_page(**chosen), "regions"), "Mark the regions"))
     assert message in shown and 'role="alert"' in shown

@@ -175,7 +175,7 @@ def test_a_judgement_says_whose_mistake_an_error_is(run: Run) -> None:
 
 
 def test_undo_takes_back_flags_and_judgements_in_turn(run: Run) -> None:
-    explorer, flags = Explorer(run.name, Place(), "1"), Flags(run.folder)
+    explorer, flags = Explorer(run.name), Flags(run.folder)
     undo = {"kind": "undo"}
     acts = [
         {"kind": "judge", "position": 3, "label": 0},
@@ -301,7 +301,7 @@ def test_what_is_open_below_is_part_of_the_place(open_page: OpenPage, runs: Path
 
 
 def test_a_browser_that_has_not_heard_of_a_change_by_hand_does_not_take_it_back(run: Run) -> None:
-    explorer = Explorer(run.name, Place(more="truth"), "1", opened=2)
+    explorer = Explorer(run.name, place=Place(more="truth"), opened=2)
     hear(explorer, message(explorer, [], place={}, opened=1), Flags(run.folder), run.classes, str)
     assert explorer.place.more == "truth"
     hear(explorer, message(explorer, [], place={}, opened=2), Flags(run.folder), run.classes, str)

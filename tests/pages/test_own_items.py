@@ -274,7 +274,7 @@ def test_only_what_is_asked_starts_the_engine(open_page: OpenPage, runs: Path) -
 
 
 def ask_slow(open_page: OpenPage, command: list[str], monkeypatch: pytest.MonkeyPatch) -> AppTest:
-    monkeypatch.setattr(engine, "worker_command", lambda folder: command)
+    monkeypatch.setattr(engine, "worker_command", lambda: command)
     app = open_page()
     app.session_state["try"] = True
     app.run()

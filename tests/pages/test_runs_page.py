@@ -219,7 +219,7 @@ def test_a_job_at_work_is_shown_with_its_progress_and_on_every_page(
             assert ("Jobs and runs" in links) == (page != "runs") and "<b>" not in shown
     buttons = [one.label for one in app.button if (one.key or "").startswith("job-")]
     assert buttons == ["Cancel"]
-    assert line not in html_of(open_page("map"))
+    assert line not in html_of(open_page("training"))
 
 
 def test_a_failed_job_shows_its_last_words_and_can_be_resumed_or_forgotten(

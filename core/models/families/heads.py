@@ -74,6 +74,7 @@ class Mlp(Masked):
     """
 
     name = "mlp"
+    title = "perceptron of the MNIST benchmark"
     kinds = ("image",)
     recipe = Recipe(
         epochs=50, patience=50, learning_rate=0.01, weight_decay=0.0, momentum=0.9, keep="last"
