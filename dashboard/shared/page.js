@@ -5,6 +5,7 @@
 
 const WAIT = 120; // milliseconds between two messages on steps
 const GAP = 1000; // in which a component that was taken away may come back
+const PATIENCE = 3000; // for which the list is awaited, to be scrolled where it was
 const mounted = new WeakMap();
 let kept = null;
 
@@ -70,7 +71,7 @@ function pageState(own) {
     client: `${Date.now()}-${Math.random()}`, path: location.pathname, stamp: "", turn: "",
     place: {}, item: "", index: 0, total: 0, rows: new Map(), rowsName: "", flags: new Map(),
     pending: [], number: 0, awaiting: false, moved: false, sent: 0, timer: 0, typing: 0,
-    searched: false, drawn: {}, ...own,
+    searched: false, due: 0, drawn: {}, ...own,
   };
 
   S.filter = (change, push) => {
@@ -117,15 +118,18 @@ function pageState(own) {
     history[push ? "pushState" : "replaceState"](state, "", `${location.pathname}?${query}`);
   };
   S.keepScroll = () => {
-    if (location.pathname !== S.path || !main()) return;
+    if (location.pathname !== S.path || !main() || Date.now() < S.due) return;
     const scroll = [main().scrollTop, S.root.querySelector(".rows")?.scrollTop ?? 0];
     history.replaceState({ ...history.state, scroll }, "");
   };
   S.bringScroll = () => {
     const scroll = history.state?.scroll;
+    if (!scroll) S.due = 0;
     if (!scroll) return;
+    const rows = S.root.querySelector(".rows");
     main()?.scrollTo(0, scroll[0]);
-    S.root.querySelector(".rows")?.scrollTo(0, scroll[1]);
+    rows?.scrollTo(0, scroll[1]);
+    S.due = S.due && rows?.scrollTop >= scroll[1] ? 0 : S.due;
   };
   S.back = () => {
     const query = new URLSearchParams(location.search);
@@ -157,6 +161,7 @@ function pageState(own) {
     const scroll = place.firstChild?.scrollTop ?? 0;
     place.replaceChildren(make());
     if (place.firstChild) place.firstChild.scrollTop = scroll;
+    if (Date.now() < S.due) requestAnimationFrame(S.bringScroll);
     if (kept) place.querySelector(`[data-focus="${kept}"]`)?.focus({ preventScroll: true });
   };
   return S;
@@ -206,6 +211,7 @@ function mount(parentElement, data) {
   }
   mounted.set(parentElement, S);
   kept = S;
+  S.due = Date.now() + PATIENCE;
   requestAnimationFrame(S.bringScroll);
   return S;
 }

@@ -305,14 +305,14 @@ def test_an_engine_that_does_not_start_says_why(
 ) -> None:
     folder = FakeRun().write(runs)
     app = ask_slow(open_page, worker_command("fails"), monkeypatch)
-    state.worker_of(Run(folder))._process._popen.wait()  # type: ignore[union-attr]
+    state.worker_of(Run(folder))._engine.process._popen.wait()  # type: ignore[union-attr]
     app.run()
     assert "The engine did not start" in html_of(app)
     assert "the encoder is not there; install it" in html_of(app)
     worker = state.worker_of(Run(folder))
-    before = worker._process
+    before = worker._engine.process
     next(button for button in app.button if button.label == "Start it again").click().run()
-    assert worker._process is not before and worker.phase in (Phase.WARMING, Phase.FAILED)
+    assert worker._engine.process is not before and worker.phase in (Phase.WARMING, Phase.FAILED)
 
 
 def test_below_an_item_of_ones_own_is_what_can_be_said_of_it(
