@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -305,11 +306,12 @@ def test_an_engine_that_does_not_start_says_why(
 ) -> None:
     folder = FakeRun().write(runs)
     app = ask_slow(open_page, worker_command("fails"), monkeypatch)
-    state.worker_of(Run(folder))._engine.process._popen.wait()  # type: ignore[union-attr]
+    worker, end = state.worker_of(Run(folder)), time.monotonic() + 20
+    while worker.phase is not Phase.FAILED and time.monotonic() < end:
+        time.sleep(0.05)
     app.run()
     assert "The engine did not start" in html_of(app)
     assert "the encoder is not there; install it" in html_of(app)
-    worker = state.worker_of(Run(folder))
     before = worker._engine.process
     next(button for button in app.button if button.label == "Start it again").click().run()
     assert worker._engine.process is not before and worker.phase in (Phase.WARMING, Phase.FAILED)
