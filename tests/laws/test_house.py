@@ -177,6 +177,13 @@ def test_every_view_of_a_page_is_pure() -> None:
         assert not wrong, place
 
 
+@pytest.mark.parametrize("room", PAGES)
+def test_a_page_imports_of_the_dashboard_what_all_share_and_no_other_page(room: str) -> None:
+    others = [f"turnover.dashboard.{other}" for other in PAGES if other not in (room, "shared")]
+    for place, tree in modules(DASHBOARD / room).items():
+        assert not {name for name in imported(tree) if name.startswith(tuple(others))}, place
+
+
 def test_each_room_of_the_engine_imports_only_those_before_it() -> None:
     for number, room in enumerate(ROOMS):
         below = ROOMS[number + 1 :]
