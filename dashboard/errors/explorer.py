@@ -311,14 +311,17 @@ def _twins(items: Sequence[ErrorItem]) -> dict[str, str]:
 
 
 def headline(opened: Opened) -> str:
-    """Accuracy, errors, how many are explained, and how many its twin makes, in a line."""
+    """Accuracy, errors, how many are explained if not all, and how many its twin makes, in a
+    line.
+    """
     accuracy = opened.run.manifest["results"]["validation_accuracy"]
     total = len(opened.misclassified)
     certainty, twins = opened.certainty, [item.twin for item in opened.misclassified]
-    explained = f", {sum(map(bool, certainty.strong.values())):,} explained" if certainty else ""
+    clear = sum(map(bool, certainty.strong.values())) if certainty else total
+    explained = f", {clear:,} explained" if clear < total else ""
     both = twins.count(True)
-    many = "all" if both == total > 1 else f"{both:,} of them"
-    twin = f", {many} the plain model’s too" if True in twins or False in twins else ""
+    many = "all the plain model’s" if both == total > 1 else f"{both:,} the plain model’s too"
+    twin = f", {many}" if True in twins or False in twins else ""
     return f"{accuracy:.1%} right · {counted(total, 'error')}{explained}{twin}"
 
 

@@ -270,7 +270,7 @@ def test_what_is_open_below_is_in_the_address(page: Page, browser: Browser, serv
 
 def test_errors_of_ordinary_training_are_marked_and_a_filter(page: Page, served: Served) -> None:
     open_page(page, served, run="texts")
-    expect(page.locator(".headline")).to_contain_text("4 of them the plain model’s too")
+    expect(page.locator(".headline")).to_contain_text("4 the plain model’s too")
     expect(page.locator(".twin")).to_have_count(4)
     page.get_by_label("Made by which model").select_option("no")
     expect_error(page, "1 / 4")
