@@ -128,7 +128,7 @@ def test_the_first_error_is_shown_with_both_sides(open_page: OpenPage, runs: Pat
     )
     assert data["item"] == pane["id"] == first.id == ids_of(run.folder)[0]
     assert data["headline"].startswith("66.7% right · 8 errors, ")
-    assert data["headline"].endswith(" explained, 4 the plain model’s too")
+    assert data["headline"].endswith("8 errors, 4 the plain model’s too")
     assert data["twins"]["no"] == "Not the plain model’s (4)"
     assert len(pane["teachers"]) == len(pane["opponents"]) == 5 and pane["why"]
     shown = explain_error(run, first, PREDICTION, 5)
