@@ -46,7 +46,7 @@ def open_items(page: Page, served: Served, run: str, **query: str) -> Locator:
 
 def saved(page: Page) -> None:
     expect(page.locator(".chip.saving")).to_have_count(0)
-    expect(page.locator(".tray")).not_to_contain_text("saving")
+    expect(page.locator("[data-turnover=tray]")).not_to_contain_text("saving")
 
 
 def test_all_doubts_are_accepted_in_two_clicks_and_taken_back_in_one(
@@ -56,13 +56,13 @@ def test_all_doubts_are_accepted_in_two_clicks_and_taken_back_in_one(
     accept = page.get_by_role("button", name=re.compile("^Relabel [0-9]+ items as proposed$"))
     count = int(re.findall("[0-9]+", accept.inner_text())[0])
     accept.click()
-    expect(page.locator(".tray")).to_contain_text(f"{count} items: relabel to the proposal")
-    expect(page.get_by_role("link", name=f"{count} flagged")).to_be_visible()
+    expect(page.locator(".done")).to_contain_text(f"{count} items: relabel to the proposal")
+    expect(page.locator("[data-turnover=tray]")).to_have_text(f"{count} decisions")
     run, flags = Run(digits), Flags(digits).current()
     wrong = [run.train["planted"].iloc[at] == WRONG_LABEL for at in flags]
     assert len(flags) == count and sum(wrong) >= 0.95 * count and count >= 45
     page.get_by_role("button", name="Undo").click()
-    expect(page.get_by_role("link", name="0 flagged")).to_be_visible()
+    expect(page.locator("[data-turnover=tray]")).to_have_text("0 decisions")
     saved(page)
     assert not Flags(digits).current()
 
