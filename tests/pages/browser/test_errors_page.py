@@ -288,7 +288,7 @@ JARGON = re.compile(
 )
 
 
-@pytest.mark.parametrize("path", [""])
+@pytest.mark.parametrize("path", ["", "training_data", "cleanse"])
 @pytest.mark.parametrize("run", ["texts", "images"])
 def test_first_screens_are_in_words_of_a_newcomer(
     page: Page, served: Served, path: str, run: str
