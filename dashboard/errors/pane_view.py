@@ -129,8 +129,7 @@ def why_words(run: Run, item: ErrorItem, cause: Cause) -> str:
     if cause.kind == LABEL and cause.doubt:
         return f"Label in doubt: probably “{visible(cause.doubt.label)}”."
     if cause.kind == TEACHERS:
-        doubted = counted(len(cause.teachers), "image" if run.kind == "image" else "text")
-        return f"{doubted} with doubtful labels taught this."
+        return f"{counted(len(cause.teachers), 'doubtful label')} taught this."
     if cause.kind == CLASS:
         return "The whole class taught this."
     if not cause.group:

@@ -174,7 +174,7 @@ def test_an_error_without_influence_is_shown_without_teachers(run: Run) -> None:
         ),
         (
             Cause(0, TEACHERS, "long", "teachers", teachers=(1, 2, 3)),
-            "3 texts with doubtful labels taught this.",
+            "3 doubtful labels taught this.",
         ),
         (
             Cause(0, CLASS, "long", "whole class"),
