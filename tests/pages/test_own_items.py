@@ -274,6 +274,13 @@ def test_only_what_is_asked_starts_the_engine(open_page: OpenPage, runs: Path) -
     assert state.worker_of(Run(folder)).phase is Phase.READY
 
 
+def wait_until(true: Callable[[], bool]) -> None:
+    """Wait for what another thread does, 20 seconds at most."""
+    end = time.monotonic() + 20
+    while not true() and time.monotonic() < end:
+        time.sleep(0.05)
+
+
 def ask_slow(open_page: OpenPage, command: list[str], monkeypatch: pytest.MonkeyPatch) -> AppTest:
     monkeypatch.setattr(engine, "worker_command", lambda: command)
     app = open_page()
@@ -306,14 +313,14 @@ def test_an_engine_that_does_not_start_says_why(
 ) -> None:
     folder = FakeRun().write(runs)
     app = ask_slow(open_page, worker_command("fails"), monkeypatch)
-    worker, end = state.worker_of(Run(folder)), time.monotonic() + 20
-    while worker.phase is not Phase.FAILED and time.monotonic() < end:
-        time.sleep(0.05)
+    worker = state.worker_of(Run(folder))
+    wait_until(lambda: worker.phase is Phase.FAILED)
     app.run()
     assert "The engine did not start" in html_of(app)
     assert "the encoder is not there; install it" in html_of(app)
     before = worker._engine.process
     next(button for button in app.button if button.label == "Start it again").click().run()
+    wait_until(lambda: worker._engine.process is not before)
     assert worker._engine.process is not before and worker.phase in (Phase.WARMING, Phase.FAILED)
 
 
