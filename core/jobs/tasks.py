@@ -144,17 +144,3 @@ def open_workers(
             yield processes_here
     else:
         yield _ThisProcess()
-
-
-def run_tasks(
-    tasks: Sequence[Task],
-    device: torch.device,
-    advance: Advance = silent,
-    cluster: str | None = None,
-    cores: bool = True,
-) -> Iterator[Task]:
-    """Run those of the tasks whose results are missing (`open_workers`); yields each one that is
-    done.
-    """
-    with open_workers(len(tasks), device, cluster, cores) as workers:
-        yield from workers.run([task for task in tasks if not task.result.exists()], advance)

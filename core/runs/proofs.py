@@ -196,11 +196,6 @@ def proofs_of(proofs: Iterable[Proof], error: int) -> list[Proof]:
     return [proof for proof in proofs if proof.error == error]
 
 
-def proof_of_why(proofs: Iterable[Proof], error: int, why: str) -> Proof | None:
-    """The proof of an error's cause as its sentence says it now; None if it was not tested."""
-    return next((proof for proof in proofs_of(proofs, error) if why and proof.why == why), None)
-
-
 def verdicts(proofs: Iterable[Proof]) -> dict[int, str]:
     """The verdict on each training item that proofs of one error left out, by position: that of the
     fewest items.

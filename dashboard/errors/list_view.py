@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
-from turnover.dashboard.shared.content_view import data_url
+from turnover.dashboard.shared.content_view import data_url, valid_values
 from turnover.explain.explanation import ErrorItem
 from turnover.explain.words import snippet, visible
 
@@ -62,30 +62,12 @@ class Place:
         """The filters and the order alone: two places with equal ones have the same list."""
         return replace(self, item="", more="", containing="")
 
-    @property
-    def params(self) -> dict[str, str]:
-        """What the address says, without what goes without saying."""
-        return {name: value for name, value in vars(self).items() if value not in ("", CAUSE)}
-
 
 def place_of(params: Mapping[str, Any], classes: Collection[str]) -> Place:
     """The place that an address or a browser names; what makes no sense counts as not said."""
-    said = {name: value for name, value in params.items() if isinstance(value, str)}
-    true, predicted = (
-        said[name] if said.get(name) in classes else "" for name in ("true", "predicted")
-    )
-    search, sort = said.get("search", "")[:_SEARCH], said.get("sort", "")
-    return Place(
-        true,
-        predicted,
-        said.get("cause", ""),
-        search,
-        sort if sort in SORTS else CAUSE,
-        said.get("item", ""),
-        said["twin"] if said.get("twin") in TWINS else "",
-        said.get("more", ""),
-        said.get("containing", "")[:_SEARCH],
-    )
+    known = {"true": classes, "predicted": classes, "sort": SORTS, "twin": TWINS}
+    place = Place(**valid_values(params, vars(Place()), known))
+    return replace(place, search=place.search[:_SEARCH], containing=place.containing[:_SEARCH])
 
 
 def select(

@@ -32,11 +32,6 @@ ERRORS_PAGE, TRAINING_PAGE, RUNS_PAGE = (
 )
 
 
-def errors_link(run: Run, label: str, **chosen: str) -> None:
-    """A link to the Errors page with an `item` or with filters chosen."""
-    _link(ERRORS_PAGE, run, label, chosen)
-
-
 def training_link(run: Run, label: str, item: str) -> None:
     """A link to a training item, opened among all of them, by its id."""
     _link(TRAINING_PAGE, run, label, {"item": item})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -46,6 +46,20 @@ def _pieces(segments: Iterable[Any]) -> list[list[Any]]:
 
 
 # What it sends
+
+
+def valid_values(
+    params: Mapping[str, Any], names: Collection[str], known: Mapping[str, Collection[str]]
+) -> dict[str, str]:
+    """What an address or a browser says under these names; what makes no sense counts as not said:
+    a value that is no text, or none of the `known` ones of its name.
+    """
+    return {
+        name: value
+        for name, value in params.items()
+        if name in names and isinstance(value, str) and value in known.get(name, (value,))
+    }
+
 
 Name = Annotated[str, Field(max_length=1000)]
 Count = Annotated[int, Field(ge=0)]

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from turnover.dashboard.shared.content_view import data_url, doubt_data
+from turnover.dashboard.shared.content_view import data_url, doubt_data, valid_values
 from turnover.explain.doubt import SURE, Doubt
 from turnover.explain.words import snippet, visible
 from turnover.flags import ACTIONS, Flag
@@ -66,7 +66,6 @@ class Place:
 
 def place_of(params: Mapping[str, Any], classes: Collection[str]) -> Place:
     """The place that an address or a browser names; what makes no sense counts as not said."""
-    said = {name: value for name, value in params.items() if isinstance(value, str)}
     known: dict[str, Collection[str]] = {
         "view": VIEWS,
         "sort": SORTS,
@@ -74,14 +73,9 @@ def place_of(params: Mapping[str, Any], classes: Collection[str]) -> Place:
         "flagged": FLAGGED,
         "least": [f"{least}" for least in range(50, 101)],
     }
-    said["item"] = said.get("item") or said.get("train", "")  # of links of an earlier version
-    usual = vars(Place())
-    chosen = {
-        name: said[name]
-        for name in usual
-        if name in said and said[name] in known.get(name, said.values())
-    }
-    return replace(Place(**chosen), search=chosen.get("search", "")[:_SEARCH])
+    place = Place(**valid_values(params, vars(Place()), known))
+    old = valid_values(params, ("train",), {}).get("train", "")  # of links of an earlier version
+    return replace(place, search=place.search[:_SEARCH], item=place.item or old)
 
 
 @dataclass(frozen=True)
