@@ -40,7 +40,6 @@ _SEEDS = {"removal": 3}
 
 
 def _add_evaluate(parser: ArgumentParser) -> None:
-    from turnover.data.scores import HELPS, HURTS
     from turnover.research.evaluate.results import MEASURES
 
     add_run(parser)
@@ -73,6 +72,23 @@ def _add_evaluate(parser: ArgumentParser) -> None:
     add_values(
         parser,
         path="FILE: duplicates: the pairs, a CSV with test_index and train_index, or its folder",
+    )
+    _add_foreign(parser)
+    add_switches(parser, masked="retrain with turn-over dropout on (lds; default off)")
+    methods = (
+        "methods to compare with, such as influence-cg or tracin-all (default: the quick ones)"
+    )
+    parser.add_argument("--baselines", nargs="*", metavar="NAME", help=methods)
+    add_cluster(parser)
+    add_model(parser)
+
+
+def _add_foreign(parser: ArgumentParser) -> None:
+    """Another engine's scores."""
+    from turnover.data.scores import HELPS, HURTS
+
+    add_values(
+        parser,
         scores="FILE: another engine's scores, .npy, .npz, .parquet, .safetensors or .csv, to be "
         "measured beside: a row for each validation item, a column for each training item; or "
         "columns target, item, score",
@@ -83,13 +99,6 @@ def _add_evaluate(parser: ArgumentParser) -> None:
         help="what a positive score in --scores means for the target: the training item helps it, "
         "lowers its loss, or hurts it",
     )
-    add_switches(parser, masked="retrain with turn-over dropout on (lds; default off)")
-    methods = (
-        "methods to compare with, such as influence-cg or tracin-all (default: the quick ones)"
-    )
-    parser.add_argument("--baselines", nargs="*", metavar="NAME", help=methods)
-    add_cluster(parser)
-    add_model(parser)
 
 
 def run_evaluate(arguments: Namespace) -> dict[str, Any]:

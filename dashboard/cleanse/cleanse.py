@@ -163,23 +163,18 @@ def _drawn(figure: Figure) -> go.Figure:
     drawn = go.Figure()
     factor, form = (100, ".1f") if figure.percent else (1, ".3f")
     for (name, points), colour in zip(figure.lines, _LOOKS, strict=False):
-        values = [point.value for point in points]
-        bounds = [(point.low or point.value, point.high or point.value) for point in points]
+        reach = {
+            side: [0 if end is None else factor * abs(end - point.value) for point, end in ends]
+            for side, ends in (
+                ("array", [(point, point.high) for point in points]),
+                ("arrayminus", [(point, point.low) for point in points]),
+            )
+        }
+        bars = {"type": "data", "symmetric": False, "thickness": 1.25, "width": 4}
         drawn.add_scatter(
             x=[point.name for point in points],
-            y=[factor * value for value in values],
-            error_y={
-                "type": "data",
-                "symmetric": False,
-                "array": [
-                    factor * (high - value) for value, (_, high) in zip(values, bounds, strict=True)
-                ],
-                "arrayminus": [
-                    factor * (value - low) for value, (low, _) in zip(values, bounds, strict=True)
-                ],
-                "thickness": 1.25,
-                "width": 4,
-            },
+            y=[factor * point.value for point in points],
+            error_y=bars | reach,
             mode="lines+markers",
             name=name,
             line={"color": colour, "width": 2},
