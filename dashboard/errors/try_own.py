@@ -23,6 +23,7 @@ from turnover.dashboard.errors.own_view import (
     predictions_request,
 )
 from turnover.dashboard.errors.worker import ask, when_ready
+from turnover.dashboard.shared.popover import close, popover
 from turnover.dashboard.state import Opened, worker_of
 from turnover.errors import TurnoverError
 from turnover.runs.run import Run
@@ -48,9 +49,9 @@ def _kept() -> dict[tuple[str, str], Collection]:
 def try_button(opened: Opened) -> None:
     """The button in the headline, with its form while it is open."""
     with st.container(key="headline"):
-        popover = st.popover("Try your own", key=_OPEN, on_change="rerun")
-    if popover.open:
-        with popover, st.form("try-form", border=False):
+        form = popover("Try your own", _OPEN)
+    if form.open:
+        with form, st.form("try-form", border=False):
             _fields(opened.run)
             st.form_submit_button("Explain", on_click=_ask, args=(opened,))
 
@@ -78,7 +79,7 @@ def _ask(opened: Opened) -> None:
     explorer.yours = collection.token
     place = explorer.place
     explorer.go(Place(sort=place.sort, item=first, more=place.more, containing=place.containing))
-    state[_OPEN] = False
+    close(_OPEN)
 
 
 def answer_shown(opened: Opened, collection: Collection, item: str) -> None:

@@ -14,6 +14,7 @@ from typing import Protocol
 import streamlit as st
 
 from turnover.dashboard.shared.notice import problem
+from turnover.dashboard.shared.popover import close, popover
 from turnover.errors import TurnoverError
 from turnover.flags import MAX_NOTE, Flag, Flags
 from turnover.flags.judgements import Judgement, judgements
@@ -68,11 +69,9 @@ def current_judgements(run: Run) -> dict[int, Judgement]:
 def flag_control(run: Run, card: Labelled, flag: Flag | None) -> None:
     """The popover of one card."""
     key = f"flag-{card.position}"
-    popover = st.popover(
-        "Change flag" if flag else "Flag", key=key, on_change="rerun", type="tertiary"
-    )
-    if popover.open:
-        with popover:
+    form = popover("Change flag" if flag else "Flag", key, type="tertiary")
+    if form.open:
+        with form:
             _form(run, card, flag, key)
 
 
@@ -148,13 +147,13 @@ def _form(run: Run, card: Labelled, flag: Flag | None, key: str) -> None:
 
 
 def _save(run: Run, position: int) -> None:
-    key, state = f"flag-{position}", st.session_state
+    key = f"flag-{position}"
     with stored():
         flags_of(run).put(position, *decided(key))
-    state[key] = False
+    close(key)
 
 
 def _clear(run: Run, position: int) -> None:
     with stored():
         flags_of(run).clear(position)
-    st.session_state[f"flag-{position}"] = False
+    close(f"flag-{position}")

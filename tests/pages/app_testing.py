@@ -79,7 +79,8 @@ def warm(app: AppTest) -> AppTest:
 
 def try_own(app: AppTest, text: str = "", file: tuple[str, bytes] | None = None) -> AppTest:
     """Ask about a text or a file (name, content) of one's own, and wait for the answer."""
-    app.session_state["try"] = True
+    closed = app.session_state["try-closed"] if "try-closed" in app.session_state else 0  # noqa: SIM401
+    app.session_state[f"try-{closed}"] = True
     app.run()
     if file:
         app.file_uploader(key="try-file").upload(*file)

@@ -174,7 +174,7 @@ def test_a_text_is_answered_as_an_item_of_the_list(open_page: OpenPage, runs: Pa
     assert (len(pane["teachers"]), len(pane["opponents"])) == (5, 1)
     assert pane["teachers"][0]["strength"] == "5 × usual" and pane["others"] == "negative 20%"
     assert pane["content"]["head"] == [["My <u>slow</u> ", 0], ["submarine", 1]]
-    assert "<u>" not in html_of(app) and not app.session_state["try"], "the form is closed"
+    assert "<u>" not in html_of(app) and not app.text_area, "the form is closed"
     app = try_own(app, "odd")
     assert shown_pane(app)["warning"] == "<i>unknown</i>" and explorer(app)["total"] == 10
 
@@ -259,7 +259,7 @@ def test_without_errors_one_can_still_try(open_page: OpenPage, runs: Path) -> No
 def test_without_influence_there_is_nothing_to_try(open_page: OpenPage, runs: Path) -> None:
     remove_influence(FakeRun().write(runs))
     app = open_page()
-    app.session_state["try"] = True
+    app.session_state["try-0"] = True
     app.run()
     assert not app.text_area and "No influence yet" in html_of(app)
 
@@ -267,7 +267,7 @@ def test_without_influence_there_is_nothing_to_try(open_page: OpenPage, runs: Pa
 def test_only_what_is_asked_starts_the_engine(open_page: OpenPage, runs: Path) -> None:
     folder = FakeRun().write(runs)
     app = open_page()
-    app.session_state["try"] = True
+    app.session_state["try-0"] = True
     app.run()
     assert app.text_area and state.worker_of(Run(folder)).phase is Phase.STOPPED
     try_own(app, TEXT)
@@ -284,7 +284,7 @@ def wait_until(true: Callable[[], bool]) -> None:
 def ask_slow(open_page: OpenPage, command: list[str], monkeypatch: pytest.MonkeyPatch) -> AppTest:
     monkeypatch.setattr(engine, "worker_command", lambda: command)
     app = open_page()
-    app.session_state["try"] = True
+    app.session_state["try-0"] = True
     app.run()
     app.text_area(key="try-text").set_value("hello")
     next(button for button in app.button if button.label == "Explain").click().run()
