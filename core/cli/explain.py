@@ -13,6 +13,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
+from turnover.attribution.estimators import SCORES
 from turnover.cli.options import (
     Command,
     add_cluster,
@@ -220,8 +221,9 @@ def run_groups(arguments: Namespace) -> dict[str, Any]:
 
 
 def _describe_groups(result: dict[str, Any]) -> str:
+    unit = "in the units of the scores" if result["estimator"] == SCORES else "in nats"
     lines = [
-        "influence in nats ± standard error; positive: the group pushed the model towards the label"
+        f"influence {unit} ± standard error; positive: the group pushed the model towards the label"
     ]
     for error in result["errors"]:
         lines += ["", _heading(error)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from turnover.dashboard.shared.notice import no_influence
+from turnover.dashboard.shared.notice import no_influence, what_is_missing
 from turnover.dashboard.state import Opened, current_run
 from turnover.dashboard.training_data.browser import browser_of, show_browser
 from turnover.dashboard.training_data.together import drawn_map, show_together
@@ -19,6 +19,7 @@ def explore(opened: Opened) -> None:
 
 
 opened = current_run()
+what_is_missing(opened.run)
 if opened.influence_problem:
     no_influence(opened.run, opened.influence_problem)
 explore(opened)

@@ -30,6 +30,8 @@ def begin_proof(run: Run, position: int) -> str:
     """Begin to prove the cause of an error, unless that is under way; returns why it cannot, or
     "".
     """
+    if run.untrainable:
+        return run.untrainable
     error = str(run.item("validation", position)["id"])
     if any(job.state.active and errors_of([job]) == {error} for job in proving(run)):
         return ""

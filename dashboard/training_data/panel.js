@@ -26,7 +26,7 @@ function drawPanel(S) {
     part(S, "Taught these errors", pane.taught, "No error has it among the ten that taught it most.",
       pane.more ? `… and ${pane.more.toLocaleString("en")} more` : ""),
     part(S, "Helps most", pane.helps, "", pane.known), part(S, "Hurts most", pane.hurts, ""),
-    el("section", {}, el("h2", { title: "Mean loss over the models, epoch by epoch" }, "Its own error in training"), drawCurve(pane.curve)),
+    pane.curve.kept ? el("section", {}, el("h2", { title: "Mean loss over the models, epoch by epoch" }, "Its own error in training"), drawCurve(pane.curve)) : "",
     near(S, pane));
 }
 

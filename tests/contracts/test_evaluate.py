@@ -53,6 +53,7 @@ FACTS: dict[str, tuple[str, dict[str, Any]]] = {
     "real-errors": ("reviews", {"targets": 12, "confirmed_errors": 10, "instances": 48}),
     "duplicates": ("twins", {"targets": 6, "pairs": 6, "instances": 40}),
     "removal": ("digits", {"targets": 4, "removed": [3, 12], "seeds": 2}),
+    "loss-added": ("digits", {"targets": 4, "removed": [1, 5], "seeds": 2}),
     "agreement": ("digits", {"targets": 24, "members": 4}),
 }
 """Of every measure: the run that it is tried on, and what it says beside its rows."""
@@ -172,11 +173,13 @@ def test_retraining_under_masks_is_another_measurement(runs: Runs, capsys: Captu
     assert found[0]["rows"][0]["figures"] != found[1]["rows"][0]["figures"]
 
 
-@pytest.mark.parametrize("measure", ["lds", "loo", "removal", "duplicates"])
+@pytest.mark.parametrize("measure", [name for name in FACTS if name != "agreement"])
 def test_another_engine_s_scores_stand_beside_ours(
     measure: str, runs: Runs, tmp_path: Path, capsys: Capture
 ) -> None:
-    """Ours as a file have our figures."""
+    """Ours as a file have our figures; what raises the loss of an error's true label speaks for its
+    answer.
+    """
     run = Run(runs[FACTS[measure][0]])
     meaning = "prediction" if measure == "removal" else "truth"
     scores = np.zeros((len(run.validation), len(run.train)), np.float32)
@@ -184,10 +187,15 @@ def test_another_engine_s_scores_stand_beside_ours(
     for position in part.misclassified if measure == "removal" else part.targets:
         ranked = part.ranked(position, meaning)
         scores[position, ranked.instances] = ranked.values
-    np.save(tmp_path / "mine.npy", -scores)
-    more = ("--scores", tmp_path / "mine.npy", "--positive", "hurts")
-    rows = {row["method"]: row for row in answer(capsys, *asked(runs, measure, *more))["rows"]}
+    np.save(tmp_path / "mine.npy", scores)
+    more = ("--scores", tmp_path / "mine.npy")
+    more += ("--positive", "hurts" if measure == "removal" else "helps")
+    rows = {
+        row["method"].removeprefix("mean influence: "): row
+        for row in answer(capsys, *asked(runs, measure, *more))["rows"]
+    }
     mine, ours = rows["mine.npy"], rows["turn-over, as shown"]
+    assert mine["figures"]
     for name, figure in mine["figures"].items():
         assert figure["value"] == pytest.approx(ours["figures"][name]["value"], abs=1e-3), name
 
