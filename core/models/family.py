@@ -32,7 +32,7 @@ FEATURES, TOKENS, PIXELS = "features", "tokens", "pixels"
 """What a model reads: features `(N, D)` of a frozen encoder, token ids `(N, T)`, or images `(N, C,
 H, W)` in [-1, 1].
 """
-USUAL_MASKS = 64
+USUAL_MASKS = 32
 """Masks that training items share where nothing is lost by it (docs/results.md)."""
 _MEMBER = 7
 

@@ -26,6 +26,7 @@ from turnover.data.sources import SOURCES
 from turnover.data.tables import OwnData
 from turnover.models.encoders import DEFAULT_ENCODER, needs_hub
 from turnover.models.families.torchvision import torchvision_networks
+from turnover.models.family import USUAL_MASKS
 from turnover.models.names import file_checksum
 from turnover.models.registry import (
     TrainSettings,
@@ -39,6 +40,7 @@ from turnover.models.torchvision import (
     torchvision_images,
     torchvision_network,
 )
+from turnover.runs.plan import plan_run
 from turnover.workflows.train import train_run
 
 __all__ = ["own_code"]
@@ -177,6 +179,26 @@ def test_settings_that_do_not_go_together_are_refused_in_one_line(
 ) -> None:
     with pytest.raises(TurnoverError, match=f"^{expected}[^\n]*$"):
         TrainSettings.of("sst2", **options).resolved(kind)
+
+
+@pytest.mark.parametrize(
+    ("options", "masks"),
+    [
+        ({"model": "heads"}, USUAL_MASKS),
+        ({}, USUAL_MASKS),
+        ({"masks": 8}, 8),
+        ({"masks": 0}, None),
+        ({"limit": USUAL_MASKS - 1}, None),
+        ({"groups": 1}, None),
+        ({"model": "mlp"}, None),
+    ],
+)
+def test_masks_are_shared_by_default_where_they_can_be(
+    options: dict[str, Any], masks: int | None, tmp_path: Path
+) -> None:
+    chosen = {"limit": 60, "members": 1, **options}
+    plan = plan_run(TrainSettings.of("digits", **chosen), tmp_path / "run")
+    assert plan.settings.options["masks"] == masks
 
 
 UNFIT: list[tuple[dict[str, Any], str]] = [
