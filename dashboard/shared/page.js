@@ -31,6 +31,12 @@ function button(text, focus, onclick, attributes) {
   return el("button", { type: "button", "data-focus": focus, onclick, ...attributes }, text);
 }
 
+function proveButton(S, busy, onclick) {
+  const time = S.data.proveTime ? ` (${S.data.proveTime})` : "";
+  return button(busy ? "Retraining …" : `Prove it${time}`, "prove", onclick, { class: "prove", disabled: busy,
+    title: "Trains again without what is said to have taught it, and without as many random ones" });
+}
+
 // A choice among [value, words] pairs, the chosen one first in mind.
 function choice(label, focus, pairs, chosen, onchange) {
   const select = el("select", { "aria-label": label, "data-focus": focus },
