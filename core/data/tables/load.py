@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from turnover.data.base import Dataset, Items, check_dataset
+from turnover.data.forms import in_order
 from turnover.data.tables.checks import read_class_names
 from turnover.data.tables.columns import Columns, find_columns, has_ids
 from turnover.data.tables.formats import ENDINGS, read_own
@@ -23,7 +23,6 @@ from turnover.errors import TurnoverError, counted
 from turnover.storage.atomic import user_path
 
 SHARE = 0.2
-_NUMBER = re.compile(r"-?[0-9]{1,18}")
 _NAMED, _LISTED = 3, 20
 
 
@@ -90,7 +89,9 @@ class _Reader:
         elif spec.size is not None:
             raise TurnoverError(f"--size {spec.size}: {table.name} holds texts; leave --size out")
         contents = self._contents(rows)
-        self.classes = tuple(self.names) if self.names else _classes(rows)
+        self.classes = (
+            tuple(self.names) if self.names else in_order(rows.labels[row] for row in rows.kept)
+        )
         self.train = self._items_of(rows, contents)
 
     def items(self, table: Table) -> Items:
@@ -141,12 +142,6 @@ def _names_in(path: Path) -> tuple[str, ...]:
             "numbers, into a text file"
         )
     return read_class_names(path)
-
-
-def _classes(rows: Rows) -> tuple[str, ...]:
-    """The labels that occur: numbers in numerical order, names alphabetically."""
-    labels = sorted({rows.labels[row] for row in rows.kept})
-    return tuple(sorted(labels, key=int if all(map(_NUMBER.fullmatch, labels)) else str))
 
 
 def _notes_of(rows: Rows) -> list[str]:

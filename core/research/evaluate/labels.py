@@ -94,7 +94,7 @@ def by_features(task: EvaluationTask) -> Scored:
     return Scored(
         "signed cosine similarity, features of the run",
         values,
-        run.manifest["timings"]["training"],
+        task.training_seconds,
         time.perf_counter() - begun,
     )
 
@@ -165,7 +165,7 @@ def suspicions(task: EvaluationTask, options: Options) -> Iterator[Scored]:
 
 def _own(task: EvaluationTask) -> Iterator[Scored]:
     """Self-influence and flipped loss, as the run keeps them."""
-    run, training = task.run, task.run.manifest["timings"]["training"]
+    run, training = task.run, task.training_seconds
     results = run.manifest["results"]
     for name, values in self_influences(run).items():
         seconds = training / results["members"] if name.endswith("one member") else training
