@@ -291,7 +291,7 @@ def plant_label_noise(data: Dataset, fraction: float, seed: int) -> Dataset:
     injected = list(data.train.injected) or [""] * len(labels)
     for row in rows:
         injected[row] = WRONG_LABEL
-    train = replace(
-        data.train, labels=labels, injected=injected, true_labels=data.train.labels.copy()
-    )
+    known = data.train.true_labels
+    true_labels = data.train.labels if known is None else known
+    train = replace(data.train, labels=labels, injected=injected, true_labels=true_labels.copy())
     return check_dataset(replace(data, train=train))

@@ -16,7 +16,15 @@ from turnover.data.tables.columns import Columns, find_columns, has_ids
 from turnover.data.tables.formats import ENDINGS, read_own
 from turnover.data.tables.hub import read_hub
 from turnover.data.tables.labels import few_marks, joined
-from turnover.data.tables.rows import Rows, check_folders, pixels_of, usable_rows, usual_size
+from turnover.data.tables.rows import (
+    TRUTH,
+    Rows,
+    check_folders,
+    pixels_of,
+    right_labels,
+    usable_rows,
+    usual_size,
+)
 from turnover.data.tables.spec import FILES, HUB, OwnData
 from turnover.data.tables.table import Table
 from turnover.errors import TurnoverError, counted
@@ -128,11 +136,35 @@ class _Reader:
                 )
         self.notes += _notes_of(rows)
         labels = np.array([numbers[rows.labels[row]] for row in rows.kept], np.int64)
+        true_labels = self._true_labels(rows, numbers, labels)
         columns, kept = rows.columns, np.array(rows.kept, np.int64)
         origin = replace(rows.table.origin, content=columns.content, label=columns.label, rows=kept)
         if isinstance(contents, list):
-            return Items(rows.ids(), labels, texts=contents, origin=origin)
-        return Items(rows.ids(), labels, images=contents, origin=origin)
+            return Items(rows.ids(), labels, texts=contents, true_labels=true_labels, origin=origin)
+        return Items(rows.ids(), labels, images=contents, true_labels=true_labels, origin=origin)
+
+    def _true_labels(
+        self, rows: Rows, numbers: dict[str, int], labels: np.ndarray
+    ) -> np.ndarray | None:
+        """The labels with those of the column `truth`, noted; None where it says nothing, or holds
+        something else.
+        """
+        where = f"{rows.table.name}, column {TRUTH}"
+        try:
+            right = right_labels(rows, self.names)
+            known = {row: numbers[name] for row, name in right.items()}
+        except (TurnoverError, KeyError) as error:
+            self.notes.append(f"{where}: not used, since it holds what is no label ({error})")
+            return None
+        if not known:
+            return None
+        true = np.array(
+            [known.get(row, label) for row, label in zip(rows.kept, labels, strict=True)]
+        )
+        self.notes.append(
+            f"{where}: {counted(int((true != labels).sum()), 'label')} known as wrong"
+        )
+        return true
 
 
 def _names_in(path: Path) -> tuple[str, ...]:

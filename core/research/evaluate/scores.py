@@ -362,6 +362,7 @@ class Options:
         errors: errors whose proponents are removed (removal).
         removed: how many proponents are removed at once, each of these numbers in turn (removal).
         pairs: file or folder with near duplicates (duplicates).
+        truth: table with the right labels of training items (injected).
         foreign: other engines' scores `(V, N)` of all validation items by name, positive = the item
             helps.
 
@@ -377,6 +378,7 @@ class Options:
     errors: int = 10
     removed: tuple[int, ...] = (5, 20, 80)
     pairs: Path | None = None
+    truth: Path | None = None
     foreign: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
