@@ -223,9 +223,15 @@ def _describe_check(result: dict[str, Any]) -> str:
 
 def _add_register(parser: ArgumentParser) -> None:
     add_run(parser, "folder to write the run to (it must not exist)")
+    parser.add_argument(
+        "--weights",
+        nargs="+",
+        metavar="FILE",
+        help="the model's trained weights, a safetensors file; several are members, the function "
+        "called with seed, seed + 1, …",
+    )
     add_values(
         parser,
-        weights="FILE: the model's trained weights, a safetensors file",
         model="M:F: module:function that builds the model, called with (classes, shape, seed); "
         "with --scores any model, to be trained again by cleansing, proofs and measures",
     )
@@ -274,7 +280,8 @@ def run_register(arguments: Namespace) -> dict[str, Any]:
     if not arguments.scores:
         from turnover.workflows.register import register_run
 
-        return register_run(settings, Path(arguments.weights), folder, arguments.device)
+        files = [Path(name) for name in arguments.weights]
+        return register_run(settings, files, folder, arguments.device)
     from turnover.workflows.register_scores import register_scores
 
     predictions = Path(arguments.predictions) if arguments.predictions else None
@@ -285,16 +292,16 @@ def run_register(arguments: Namespace) -> dict[str, Any]:
 def _describe_register(result: dict[str, Any]) -> str:
     from turnover.workflows.register import UNLEARNED
 
-    head = (
-        f"{result['run']}: {result['train_size']} training and {result['validation_size']} "
-        f"validation items\nvalidation accuracy {result['validation_accuracy']:.1%}"
+    sizes = (
+        f"{result['train_size']} training and {result['validation_size']} validation items\n"
+        f"validation accuracy {result['validation_accuracy']:.1%}"
     )
     if "scores" in result:
         plain = result["plain_accuracy"]
         again = "" if plain is None else f"; {result['model']} trained here: {plain:.1%}"
-        return f"{head}{again}\nnext: turnover errors --run {result['run']}"
+        return f"{result['run']}: {sizes}{again}\nnext: turnover errors --run {result['run']}"
     return (
-        f"{head}; {_losses(result)}\n"
+        f"{result['run']}: {members_of(result)}, {sizes}; {_losses(result)}\n"
         f"{'' if result['learned'] else f'warning: {UNLEARNED}{chr(10)}'}"
         f"next: turnover influence --run {result['run']} --model {result['model']}"
     )

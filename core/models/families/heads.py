@@ -10,6 +10,7 @@ from turnover.models.encoders import DEFAULT_ENCODER
 from turnover.models.family import (
     FEATURES,
     PIXELS,
+    USUAL_MASKS,
     WINDOW,
     Convolutional,
     Masked,
@@ -34,6 +35,7 @@ class Heads(OnEncoder, Masked):
     name = "heads"
     kinds = KINDS
     default_for = ("text",)
+    usual_masks = USUAL_MASKS
     on = "on"
     encoder: str = option(
         DEFAULT_ENCODER,
@@ -98,6 +100,7 @@ class SmallVgg(Convolutional):
     name = "small-vgg"
     kinds = ("image",)
     default_for = ("image",)
+    usual_masks = USUAL_MASKS
 
     def build(self, settings: TrainSettings, classes: int, shape: tuple[int, ...]) -> Members:
         from turnover.models.heads import small_vgg
