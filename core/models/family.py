@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from turnover.data.recipe import Recipe
 from turnover.errors import TurnoverError
-from turnover.models.encoders import DEFAULT_ENCODER, DEFAULT_WINDOW, needs_hub, window_of
+from turnover.models.encoders import (
+    DEFAULT_ENCODER,
+    DEFAULT_WINDOW,
+    IMAGE_ENCODER,
+    NO_ENCODER,
+    needs_hub,
+    window_of,
+)
 from turnover.models.options import KINDS, Option, option, options_of
 
 if TYPE_CHECKING:
@@ -122,12 +129,13 @@ class Family:
         """The family for weights that a run has: none are read from elsewhere."""
         return self
 
-    def check_images(self, model: str, data: str, shape: tuple[int, ...]) -> None:
-        """Check that it reads images of `shape`, (H, W) or (H, W, 3).
+    def for_images(self, model: str, data: str, shape: tuple[int, ...]) -> Self:
+        """The family for images of `shape`, (H, W) or (H, W, 3).
 
         Raises:
-            TurnoverError: if it does not.
+            TurnoverError: if it does not read them.
         """
+        return self
 
     def reads(self, settings: TrainSettings) -> str:
         """`features`, `tokens` or `pixels`."""
@@ -291,6 +299,8 @@ class OnEncoder(Family):
     def fitted(self, kind: str) -> Self:
         if kind != "text":
             return self
+        if self.encoder in (IMAGE_ENCODER, NO_ENCODER):
+            raise TurnoverError(f"--encoder {self.encoder} reads images, not texts; leave it out")
         return replace(self, max_tokens=window_of(self.encoder, self.max_tokens, chosen=True))
 
     def downloads(self) -> dict[str, str]:

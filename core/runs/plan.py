@@ -88,7 +88,8 @@ def plan_run(settings: TrainSettings, folder: Path) -> TrainingPlan:
         data = plant_label_noise(data, settings.label_noise, settings.seed)
     if data.train.images is not None:
         shape = data.train.images.shape[1:]
-        settings.family.check_images(str(settings.model), settings.data, shape)
+        family = settings.family.for_images(str(settings.model), settings.data, shape)
+        settings = settings.with_family(family)
     settings = settings.with_family(settings.family.fitted_to(len(data.train)))
     plan = TrainingPlan(settings, data, folder)
     _check_resumable(plan)

@@ -151,6 +151,7 @@ CLASHES: list[tuple[str, dict[str, Any], str]] = [
     ("image", {"members": -2}, "--members -2: choose 1 or more"),
     ("image", {"late_norm": False}, "--no-late-norm is for vgg19, not small-vgg; leave it out"),
     ("text", {"max_tokens": 513}, f"--max-tokens 513: the encoder {DEFAULT_ENCODER} reads at most"),
+    ("text", {"model": "heads", "encoder": "pixels"}, "--encoder pixels reads images, not texts"),
     ("text", {"max_tokens": 7}, "--max-tokens 7: choose 8 or more"),
     ("image", {"max_tokens": 99}, "--max-tokens is for heads, .*, not small-vgg; leave it out"),
     ("text", {"masks": 7}, "--masks 7: choose an even number"),
@@ -390,7 +391,13 @@ def test_what_has_to_be_downloaded_is_told_from_what_is_here(
         return "there" if (name, file) in cache else None
 
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", cached)
-    here = (DEFAULT_ENCODER, encoder_in(tmp_path / "encoder"), *files)
+    here = (
+        DEFAULT_ENCODER,
+        "efficientnet-lite0",
+        "pixels",
+        encoder_in(tmp_path / "encoder"),
+        *files,
+    )
     assert not any(needs_hub(name) for name in here)
     assert all(needs_hub(name) for name in ("a/torn", "a/other", "gpt2"))
     for name in ("/nowhere", "./here", "a/b/c", "-x", "a b", "<b>"):
