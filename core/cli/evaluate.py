@@ -80,9 +80,7 @@ def _add_evaluate(parser: ArgumentParser) -> None:
     )
     add_scores(parser, "to be measured beside")
     add_switches(parser, masked="retrain with turn-over dropout on (lds; default off)")
-    methods = (
-        "methods to compare with, such as influence-cg or tracin-all (default: the quick ones)"
-    )
+    methods = "methods to compare with, such as influence-cg or bm25 (default: the quick ones)"
     parser.add_argument("--baselines", nargs="*", metavar="NAME", help=methods)
     add_cluster(parser)
     add_model(parser)

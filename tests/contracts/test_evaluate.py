@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +32,7 @@ from turnover.research.evaluate.scores import (
     Evidence,
     Options,
     baseline_scores,
+    by_words,
     evidence_of,
     self_scores,
     turnover_scores,
@@ -291,6 +293,23 @@ def test_a_run_without_errors_has_none_to_explain(runs: Runs) -> None:
 
 
 # Methods
+
+
+def test_shared_words_count_for_a_label_and_images_have_none(
+    runs: Runs, task: EvaluationTask
+) -> None:
+    pytest.importorskip("bm25s")
+    assert by_words(task).note == "refused: images have no words"
+    run = Run(runs["reviews"])
+    asked = EvaluationTask.of(run, "cpu", 4)
+    (scored,) = baseline_scores(asked, ["bm25"])
+    words = [set(re.findall(r"\w{2,}", text.lower())) for text in run.train["text"]]
+    labels, targets = run.train["label"].to_numpy(), run.validation.loc[asked.positions]
+    assert scored.values.shape == (4, len(words)) and scored.values.any()
+    for row, text, label in zip(scored.values, targets["text"], targets["label"], strict=True):
+        own = set(re.findall(r"\w{2,}", text.lower()))
+        assert not row[[not own & there for there in words]].any()
+        assert (row[labels == label] >= 0).all() and (row[labels != label] <= 0).all()
 
 
 @pytest.mark.parametrize("meaning", ["truth", "prediction"])

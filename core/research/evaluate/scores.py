@@ -134,7 +134,7 @@ ESTIMATORS: Mapping[str, Way] = {
 
 # Scores of all methods
 
-RANDOM = "random"
+RANDOM, BM25 = "random", "bm25"
 BASELINES: Mapping[str, Baseline] = {
     **METHODS,
     "similarity-centred": Similarity(centred=True),
@@ -275,7 +275,31 @@ def baseline_scores(
     in the run's folder.
     """
     store = task.store("rivals", {**task.asked, "epochs": task.twin_epochs, "member": member})
-    yield from _kept(store, task, names, member, lambda method, problem: method.scores(problem))
+    trained = [name for name in names if name != BM25]
+    yield from _kept(store, task, trained, member, lambda method, problem: method.scores(problem))
+    if BM25 in names:
+        yield by_words(task)
+
+
+def by_words(task: EvaluationTask) -> Scored:
+    """Okapi BM25 of training texts for each target's text (Robertson and Zaragoza 2009), negative
+    for those with another label.
+    """
+    import bm25s
+
+    name, begun, run = "signed BM25", time.perf_counter(), task.run
+    if run.kind != "text":
+        return Scored(name, np.empty(0), 0.0, 0.0, "refused: images have no words")
+    train, targets = (
+        bm25s.tokenize(texts.tolist(), return_ids=False, show_progress=False)
+        for texts in (run.train["text"], run.validation["text"].loc[task.positions])
+    )
+    index = bm25s.BM25()
+    index.index(train, show_progress=False)
+    values = np.stack([index.get_scores(words) for words in targets])
+    wanted = task.targets.labels.cpu().numpy()[:, None]
+    signed = np.where(run.train["label"].to_numpy() == wanted, values, -values)
+    return Scored(name, signed, 0.0, time.perf_counter() - begun)
 
 
 def self_scores(
@@ -405,7 +429,8 @@ class Options:
         for name, count in (("--halves", self.halves), ("--instances", self.instances)):
             if count < _LEAST_RANKED:
                 raise TurnoverError(f"{name} {count}: a ranking wants {_LEAST_RANKED} or more")
-        if unknown := set(self.baselines) - set(BASELINES):
+        known = (*BASELINES, BM25)
+        if unknown := set(self.baselines) - set(known):
             raise TurnoverError(
-                f"--baselines {min(unknown)}: nobody knows it; choose from {', '.join(BASELINES)}"
+                f"--baselines {min(unknown)}: nobody knows it; choose from {', '.join(known)}"
             )
