@@ -226,6 +226,19 @@ def test_a_run_holds_the_scores_and_says_what_it_lacks(
         assert code == 2 and said in err and err.count("\n") == 1, err
 
 
+def test_scores_of_the_predicted_label_turn_where_the_true_one_is_meant(
+    given: list[object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer(capsys, "register", *given, "--label", "predicted")
+    run, scores = Run(tmp_path / "run"), -np.load(tmp_path / "scores.npy").astype(np.float32)
+    (wrong,) = run.misclassified_positions
+    for meaning, expected in (("prediction", scores), ("truth", -scores)):
+        ranked = run.influence.ranked(wrong, meaning).values
+        np.testing.assert_array_equal(ranked, expected[wrong])
+    right = (wrong + 1) % 4
+    np.testing.assert_array_equal(run.influence.ranked(right, "truth").values, scores[right])
+
+
 def test_a_named_model_is_trained_again(
     given: list[object], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
