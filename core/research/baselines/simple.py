@@ -21,6 +21,7 @@ numbers, a function of the number of targets and the number of training items.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,6 +47,23 @@ def signed_similarity(
         ]
     )
     return np.where(labels == wanted[:, None], cosines, -cosines)
+
+
+def signed_bm25(
+    targets: Iterable[str], wanted: np.ndarray, texts: Iterable[str], labels: np.ndarray
+) -> np.ndarray:
+    """Scores `(T, N)` of training texts with `labels` for the targets' texts with the labels
+    `wanted`: Okapi BM25 (Robertson and Zaragoza 2009), negative for texts with another label.
+    """
+    import bm25s  # an extra
+
+    queries, words = (
+        bm25s.tokenize([*some], return_ids=False, show_progress=False) for some in (targets, texts)
+    )
+    index = bm25s.BM25()
+    index.index(words, show_progress=False)
+    values = np.stack([index.get_scores(query) for query in queries])
+    return np.where(labels == wanted[:, None], values, -values)
 
 
 @dataclass(frozen=True)

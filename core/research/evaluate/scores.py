@@ -25,7 +25,7 @@ from turnover.errors import TurnoverError
 from turnover.research.baselines.base import REFUSALS, Baseline, Problem, Scores
 from turnover.research.baselines.catalog import METHODS
 from turnover.research.baselines.hessian import InfluenceFunction
-from turnover.research.baselines.simple import Similarity
+from turnover.research.baselines.simple import Similarity, signed_bm25
 from turnover.research.evaluate.results import SHOWN, Figure, ResultRow
 from turnover.research.evaluate.task import EvaluationTask
 from turnover.runs.model import describe_targets, run_estimator
@@ -282,24 +282,13 @@ def baseline_scores(
 
 
 def by_words(task: EvaluationTask) -> Scored:
-    """Okapi BM25 of training texts for each target's text (Robertson and Zaragoza 2009), negative
-    for those with another label.
-    """
-    import bm25s
-
+    """`signed_bm25` of the run's texts."""
     name, begun, run = "signed BM25", time.perf_counter(), task.run
     if run.kind != "text":
         return Scored(name, np.empty(0), 0.0, 0.0, "refused: images have no words")
-    train, targets = (
-        bm25s.tokenize(texts.tolist(), return_ids=False, show_progress=False)
-        for texts in (run.train["text"], run.validation["text"].loc[task.positions])
-    )
-    index = bm25s.BM25()
-    index.index(train, show_progress=False)
-    values = np.stack([index.get_scores(words) for words in targets])
-    wanted = task.targets.labels.cpu().numpy()[:, None]
-    signed = np.where(run.train["label"].to_numpy() == wanted, values, -values)
-    return Scored(name, signed, 0.0, time.perf_counter() - begun)
+    texts, labels = run.validation["text"].loc[task.positions], task.targets.labels.cpu().numpy()
+    values = signed_bm25(texts, labels, run.train["text"], run.train["label"].to_numpy())
+    return Scored(name, values, 0.0, time.perf_counter() - begun)
 
 
 def self_scores(
