@@ -18,6 +18,9 @@ from turnover.errors import TurnoverError, missing_package
 from turnover.storage.atomic import looked_at
 
 DEFAULT_ENCODER = "all-MiniLM-L6-v2"
+IMAGE_ENCODER, NO_ENCODER = "efficientnet-lite0", "pixels"
+"""The packaged encoder of images, the default for colour images; and none."""
+_HERE = (DEFAULT_ENCODER, IMAGE_ENCODER, NO_ENCODER)
 DEFAULT_WINDOW = 256
 """Tokens after which texts are cut by default."""
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -48,7 +51,7 @@ def needs_hub(name: str) -> bool:
         TurnoverError: if it is a folder without a model as safetensors, cannot be accessed, or is
             not a valid name on the hub.
     """
-    if name == DEFAULT_ENCODER:
+    if name in _HERE:
         return False
     folder = looked_at(Path(name))
     if folder.is_dir():
