@@ -189,16 +189,6 @@ class Certainty:
         """Share of the errors with at least one strong training item; 0 where nothing is known."""
         return float(np.mean([count > 0 for count in self.strong.values()])) if self.known else 0.0
 
-    @property
-    def usual(self) -> float:
-        """Strong training items of an error, median over errors."""
-        return float(np.median(list(self.strong.values()))) if self.known else 0.0
-
-    @property
-    def usual_share(self) -> float:
-        """The same as a share of all training items."""
-        return self.usual / self.train_size
-
 
 def run_certainty(run: Run) -> Certainty:
     """Count the strong and weak training items of all errors of a run.
