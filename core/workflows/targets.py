@@ -83,7 +83,9 @@ class Targets:
             TurnoverError: if the manifest does not record it.
         """
         results = self.run.manifest["results"]
-        name = "kept_epoch" if masked else "plain_kept_epoch"
+        if self.run.untrainable:
+            raise TurnoverError(self.run.untrainable)
+        name = "kept_epoch" if masked and not self.run.scored else "plain_kept_epoch"
         if name not in results:
             raise TurnoverError(
                 f"{self.run.folder}: the manifest says nothing of {name!r}, it is from an earlier "
