@@ -243,7 +243,8 @@ class OnEncoder(Family):
     on: ClassVar[str] = "in"
     encoder: str = option(
         DEFAULT_ENCODER,
-        f"text encoder, a hub name or a folder (default: {DEFAULT_ENCODER}, packaged)",
+        f"text encoder, a hub name or a folder (default: {DEFAULT_ENCODER}, packaged); for a "
+        "module of your own that reads tokens also a tokenizer.json",
         "NAME",
         label="Encoder",
         path="folder",
