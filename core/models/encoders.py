@@ -18,6 +18,9 @@ from turnover.errors import TurnoverError, missing_package
 from turnover.storage.atomic import looked_at
 
 DEFAULT_ENCODER = "all-MiniLM-L6-v2"
+IMAGE_ENCODER, NO_ENCODER = "efficientnet-lite0", "pixels"
+"""The packaged encoder of images, the default for colour images; and none."""
+_HERE = (DEFAULT_ENCODER, IMAGE_ENCODER, NO_ENCODER)
 DEFAULT_WINDOW = 256
 """Tokens after which texts are cut by default."""
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
@@ -55,7 +58,7 @@ def needs_hub(name: str) -> bool:
             not a valid name on the hub.
     """
     folder = looked_at(Path(name))
-    if name == DEFAULT_ENCODER or (is_tokenizer(name) and folder.is_file()):
+    if name in _HERE or (is_tokenizer(name) and folder.is_file()):
         return False
     if folder.is_dir():
         if not (folder / _CONFIG).is_file() or not any(

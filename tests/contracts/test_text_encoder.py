@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import save_file
+from sklearn.datasets import load_sample_image
 from torch import nn
 from torchvision import models
 from transformers import AutoModel as AnyModel
@@ -45,7 +47,7 @@ from turnover.models.families.own import Own
 from turnover.models.heads import TextEncoder, length_batches
 from turnover.models.names import allow
 from turnover.models.registry import TrainSettings, families
-from turnover.models.torchvision import hub_images, pixels_of
+from turnover.models.torchvision import hub_images, packaged_images, pixels_of
 from turnover.runs.model import load_model, split_inputs
 from turnover.storage.artifacts import sha256
 
@@ -329,6 +331,31 @@ def test_heads_on_a_frozen_image_encoder_from_end_to_end(
     assert run.features("train").shape == (24, 16)
     assert run.manifest["leaks"] == ["the output bias"]
     assert run_facts(run)["Model"] == f"heads on {encoder}, masks of 16 groups of units"
+
+
+def test_the_packaged_image_encoder_reads_colour_images_by_default() -> None:
+    """Features do not depend on the batch; grey images stay pixels, as does what is asked to."""
+
+    def planned(images: np.ndarray, **options: Any) -> TrainSettings:
+        settings = TrainSettings.of("mine", model="heads", **options).resolved("image")
+        family = settings.family.for_images("heads", "mine", images.shape[1:])
+        return settings.with_family(family)
+
+    settings = planned(picture())
+    assert settings.options["encoder"] == "efficientnet-lite0" and settings.reads == "features"
+    for asked in (planned(picture()[..., 0]), planned(picture(), encoder="pixels")):
+        assert asked.reads == "pixels" and not asked.family.where("image")
+    assert planned(picture(), encoder="mine").options["encoder"] == "mine"
+    read = settings.reader(CPU)
+    features = read(picture(20))
+    assert features.shape == (20, 1280)
+    np.testing.assert_allclose((features**2).sum(1), 1280, rtol=1e-5)
+    np.testing.assert_allclose(read(picture(20)[17:]), features[17:], atol=1e-3)
+    encoder = packaged_images(CPU)
+    flower = encoder.prepare(load_sample_image("flower.jpg")[None].copy())
+    assert flower.shape == (1, 3, 224, 224)
+    classes = encoder.network._fc(encoder.network(flower))
+    assert int(classes.argmax()) == 985  # of ImageNet: daisy
 
 
 def test_a_torchvision_network_frozen_with_weights_of_the_user_s(

@@ -141,7 +141,8 @@ def code_at_risk(tree: ast.AST) -> list[str]:
     """Calls that could run what was read."""
     found = []
     for _, name, options in calls(tree):
-        risky = name in RUNS_CODE or name.endswith(".to_pickle")
+        safe = name == "torch.load" and options.get("weights_only") == "True"
+        risky = (name in RUNS_CODE and not safe) or name.endswith(".to_pickle")
         risky |= any(
             options.get(option, "False") != "False"
             for option in ("shell", "allow_pickle", "trust_remote_code")
@@ -227,10 +228,16 @@ def test_code_that_would_be_run_is_found() -> None:
     )
     assert all(
         code_at_risk(ast.parse(code))
-        for code in (*codes, "torch.load(path)", "frame.to_pickle(path)")
+        for code in (
+            *(*codes, "torch.load(path)", "torch.load(path, weights_only=False)"),
+            "frame.to_pickle(path)",
+        )
     )
     assert not code_at_risk(
-        ast.parse("np.load(path, allow_pickle=False), subprocess.run(words), re.compile(text)")
+        ast.parse(
+            "np.load(path, allow_pickle=False), torch.load(path, weights_only=True), "
+            "subprocess.run(words), re.compile(text)"
+        )
     )
 
 

@@ -27,6 +27,12 @@ def first_look(names: dict[str, Any]) -> bool:
     )
 
 
+def hugging_face_trainer(names: dict[str, Any]) -> bool:
+    """The errors are the reviews with the word, and those that taught it stand above the rest."""
+    texts = names["data"].validation.texts
+    return all("zilch" in texts[row] for row in names["errors"]) and names["above"] > 0.6
+
+
 def own_model(names: dict[str, Any]) -> bool:
     """Wrong labels are found far more often than by chance."""
     return (
@@ -46,6 +52,7 @@ def reading_influences(names: dict[str, Any]) -> bool:
 
 ENDS: dict[str, Callable[[dict[str, Any]], bool]] = {
     "first-look": first_look,
+    "hugging-face-trainer": hugging_face_trainer,
     "own-model": own_model,
     "reading-influences": reading_influences,
 }
@@ -60,6 +67,7 @@ def test_a_notebook_runs_to_its_end(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)  # as a notebook's own folder is
     notebook = json.loads(path.read_text(encoding="utf-8"))
     assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
     names: dict[str, Any] = {"__name__": "__main__"}

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Self
 
 from turnover.data.recipe import Recipe
-from turnover.models.encoders import DEFAULT_ENCODER
+from turnover.models.encoders import DEFAULT_ENCODER, IMAGE_ENCODER, NO_ENCODER
 from turnover.models.family import (
     FEATURES,
     PIXELS,
+    USUAL_MASKS,
     WINDOW,
     Convolutional,
     Masked,
@@ -28,34 +29,41 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Heads(OnEncoder, Masked):
     """Members side by side in one model; the encoder runs once, and its features are kept in the
-    run. Images are read as pixels unless an encoder is named.
+    run. Colour images are read by the packaged encoder and grey ones as pixels, unless an encoder
+    is named.
     """
 
     name = "heads"
     kinds = KINDS
     default_for = ("text",)
+    usual_masks = USUAL_MASKS
     on = "on"
     encoder: str = option(
         DEFAULT_ENCODER,
-        f"frozen encoder, a hub name or a folder (default: for texts {DEFAULT_ENCODER}, packaged; "
-        "for images none)",
+        f"frozen encoder, a hub name or a folder (default: {DEFAULT_ENCODER} for texts and "
+        f"{IMAGE_ENCODER} for colour images, both packaged; for grey images {NO_ENCODER}, which is "
+        "none)",
         "NAME",
         label="Encoder",
-        empty=f"texts {DEFAULT_ENCODER}, images none",
+        empty=f"texts {DEFAULT_ENCODER}, colour images {IMAGE_ENCODER}, grey images none",
         path="folder",
     )
     max_tokens: int | None = option(**WINDOW, before=256)
 
+    def for_images(self, model: str, data: str, shape: tuple[int, ...]) -> Self:
+        usual = self.encoder == DEFAULT_ENCODER and len(shape) == 3
+        return replace(self, encoder=IMAGE_ENCODER) if usual else self
+
     def reads(self, settings: TrainSettings) -> str:
-        on_encoder = settings.kind == "text" or self.encoder != DEFAULT_ENCODER
-        return FEATURES if on_encoder else PIXELS
+        return FEATURES if self.where(settings.kind) else PIXELS
 
     def reader(self, settings: TrainSettings, device: torch.device) -> Reader:
         if settings.kind == "text" or self.reads(settings) == PIXELS:
             return super().reader(settings, device)
-        from turnover.models.torchvision import hub_images
+        from turnover.models.torchvision import hub_images, packaged_images
 
-        return hub_images(self.encoder, device).features
+        packaged = self.encoder == IMAGE_ENCODER
+        return (packaged_images(device) if packaged else hub_images(self.encoder, device)).features
 
     def build(self, settings: TrainSettings, classes: int, shape: tuple[int, ...]) -> Members:
         from turnover.models.heads import turnover_heads
@@ -63,7 +71,7 @@ class Heads(OnEncoder, Masked):
         return turnover_heads(shape, classes, **self.in_one(settings))
 
     def where(self, kind: str) -> str:
-        on_encoder = kind == "text" or self.encoder != DEFAULT_ENCODER
+        on_encoder = kind == "text" or self.encoder not in (DEFAULT_ENCODER, NO_ENCODER)
         return f" on {self.encoder}" if on_encoder else ""
 
 
@@ -98,6 +106,7 @@ class SmallVgg(Convolutional):
     name = "small-vgg"
     kinds = ("image",)
     default_for = ("image",)
+    usual_masks = USUAL_MASKS
 
     def build(self, settings: TrainSettings, classes: int, shape: tuple[int, ...]) -> Members:
         from turnover.models.heads import small_vgg

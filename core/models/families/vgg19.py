@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from turnover.data.recipe import Recipe
 from turnover.errors import TurnoverError
-from turnover.models.family import Convolutional
+from turnover.models.family import USUAL_MASKS, Convolutional
 from turnover.models.options import option
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ class Vgg19(Convolutional):
     name = "vgg19"
     kinds = ("image",)
     deep = True
+    usual_masks = USUAL_MASKS
     recipe = Recipe(
         epochs=24,
         learning_rate=1e-3,
@@ -62,19 +63,20 @@ class Vgg19(Convolutional):
         True, "leave out the batch norms after the first mask, whose statistics leak"
     )
 
-    def check_images(self, model: str, data: str, shape: tuple[int, ...]) -> None:
+    def for_images(self, model: str, data: str, shape: tuple[int, ...]) -> Self:
         if tuple(shape) != (_SIZE, _SIZE, 3):
             raise TurnoverError(
                 f"--model {model} reads RGB images of {_SIZE} x {_SIZE} pixels, not {data}'s; "
                 "choose small-vgg"
             )
+        return self
 
     def member(
         self, settings: TrainSettings, classes: int, shape: tuple[int, ...], seed: int
     ) -> nn.Module:
         from turnover.models.vgg19 import vgg19
 
-        self.check_images(self.name, settings.data, (*shape[1:], *shape[:1]))
+        self.for_images(self.name, settings.data, (*shape[1:], *shape[:1]))
         return vgg19(
             classes,
             seed=seed,
