@@ -185,10 +185,11 @@ def _describe_train(result: dict[str, Any]) -> str:
         if "test_accuracy" in result
         else ""
     )
+    before = f"{result['accuracy_before']:.1%} before, " if "accuracy_before" in result else ""
     return (
         f"{result['run']}: {members_of(result)}, {result['train_size']} training "
         f"and {result['validation_size']} validation items, {counted(result['epochs'], 'epoch')} "
-        f"in {result['seconds']:.0f} s on {result['device']}\nvalidation accuracy "
+        f"in {result['seconds']:.0f} s on {result['device']}\nvalidation accuracy {before}"
         f"{result['validation_accuracy']:.1%} with turn-over dropout, "
         f"{result['plain_accuracy']:.1%} without\n{tested}{_losses(result)}\n"
         f"next: turnover influence --run {result['run']}"

@@ -262,22 +262,23 @@ class TokenRows(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Logits `(B, classes)`."""
-        logits: Tensor = self.model(*self._trimmed(tokens))
+        logits: Tensor = self.model(*trimmed(tokens, self.padding))
         return logits
 
     def features(self, tokens: Tensor) -> Tensor:
         """Mean token vectors `(B, width)`."""
-        return self.model.pooled(*self._trimmed(tokens))
+        return self.model.pooled(*trimmed(tokens, self.padding))
 
     def reading_order(self, tokens: Tensor) -> Tensor:
         """Short texts first, so that a batch has texts of similar length and little padding."""
         return (tokens != self.padding).sum(1).argsort(stable=True)
 
-    def _trimmed(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Ids and attention mask, without the columns that are padding in every row."""
-        real = tokens != self.padding
-        width = max(1, int(real.sum(1).max()))
-        return tokens[:, :width], real[:, :width].long()
+
+def trimmed(tokens: Tensor, padding: int) -> tuple[Tensor, Tensor]:
+    """Ids and attention mask, without the columns that are padding in every row."""
+    real = tokens != padding
+    width = max(1, int(real.sum(1).max()))
+    return tokens[:, :width], real[:, :width].long()
 
 
 def new_encoder(name: str) -> nn.Module:

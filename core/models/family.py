@@ -56,6 +56,7 @@ class Family:
         deep: whether influences need a forward pass of the whole model for each training item; such
             a model has one member by default.
         recipe: how it is trained; None means the data's recipe.
+        trained_before: whether it starts from a model for the same classes, whose accuracy is told.
         code: whether the user's own code builds it.
         needs_trial: whether only building it tells whether it can be built.
     """
@@ -65,6 +66,7 @@ class Family:
     kinds: ClassVar[tuple[str, ...]] = KINDS
     default_for: ClassVar[tuple[str, ...]] = ()
     code: ClassVar[bool] = False
+    trained_before: ClassVar[bool] = False
 
     @property
     def deep(self) -> bool:
@@ -262,6 +264,16 @@ _SGD: dict[str, Any] = {
     "decay": True,
     "keep": "last",
 }
+FROM_LAYER: dict[str, Any] = {
+    "default": None,
+    "help": "train the network from this layer on, with masks from there, such as layer4 (default: "
+    "torchvision's is frozen, with heads on it, a checkpoint's last two linear layers are trained)",
+    "metavar": "L",
+    "label": "Train from layer",
+    "empty": "frozen, heads on it; of a checkpoint the last two linear layers",
+    "form": r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*",
+}
+"""The option `from_layer`."""
 WINDOW: dict[str, Any] = {
     "default": None,
     "help": f"cut texts after N tokens (default {DEFAULT_WINDOW}, or the encoder's limit where "
@@ -283,7 +295,8 @@ class OnEncoder(Family):
     on: ClassVar[str] = "in"
     encoder: str = option(
         DEFAULT_ENCODER,
-        f"text encoder, a hub name or a folder (default: {DEFAULT_ENCODER}, packaged)",
+        f"text encoder, a hub name or a folder (default: {DEFAULT_ENCODER}, packaged); for a "
+        "module of your own that reads tokens also a tokenizer.json",
         "NAME",
         label="Encoder",
         path="folder",

@@ -53,7 +53,7 @@ _BATCH_TOKENS = 4096
 
 
 def load_encoder(
-    name: str, reader: str = "AutoTokenizer", what: str = "encoder"
+    name: str, reader: str = "AutoTokenizer", what: str = "encoder", network: str = "AutoModel"
 ) -> tuple[Any, Any]:
     """What reads the inputs of the encoder of this name, by a class of transformers, and the
     encoder, on the CPU in evaluation mode; `what` it is appears in errors.
@@ -65,10 +65,14 @@ def load_encoder(
     import transformers
 
     transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()  # a head that an encoder lacks is no news
     folder, safe = encoder_folder(name), {"trust_remote_code": False}
     try:
         read = getattr(transformers, reader).from_pretrained(folder, **safe)
-        model = transformers.AutoModel.from_pretrained(folder, use_safetensors=True, **safe)
+        model, loaded = getattr(transformers, network).from_pretrained(
+            folder, use_safetensors=True, output_loading_info=True, **safe
+        )
+        model.turnover_missing = sorted(loaded["missing_keys"])
     except (OSError, ValueError, KeyError) as error:
         where = (
             "a local folder"

@@ -9,7 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from turnover.models.encoders import DEFAULT_WINDOW, window_of
+from turnover.errors import TurnoverError
+from turnover.models.encoders import (
+    DEFAULT_WINDOW,
+    is_tokenizer,
+    padding_tokenizer,
+    window_of,
+)
 from turnover.models.family import Reader
 from turnover.models.heads import TextEncoder, load_encoder
 from turnover.storage.progress import Advance, silent
@@ -26,6 +32,14 @@ def text_reader(
     Raises:
         TurnoverError: as `TextEncoder`.
     """
+    if is_tokenizer(encoder):
+        if features:
+            raise TurnoverError(
+                f"encoder {encoder!r}: a tokenizer alone gives no features; name an encoder, or "
+                "let the function's module read tokens, function.reads = 'tokens'"
+            )
+        window = max_tokens or DEFAULT_WINDOW
+        return partial(_own_rows, padding_tokenizer(encoder, window))
     if features:
         return TextEncoder(encoder, device, max_tokens or DEFAULT_WINDOW).features
     tokenizer, _ = load_encoder(encoder)
@@ -39,6 +53,13 @@ def _token_rows(
     ids = tokenizer(list(texts), truncation=True, max_length=window, padding="max_length")
     progress(len(texts))
     return np.asarray(ids["input_ids"], np.int64)
+
+
+def _own_rows(tokenizer: Any, texts: Sequence[str], progress: Advance = silent) -> np.ndarray:
+    """Token ids `(N, T)` of a tokenizer of the user's own, which pads."""
+    rows = [read.ids for read in tokenizer.encode_batch(list(texts))]
+    progress(len(texts))
+    return np.asarray(rows, np.int64)
 
 
 def pixels(images: np.ndarray, progress: Advance = silent) -> np.ndarray:

@@ -59,8 +59,8 @@ def source_checksum(model: str) -> str:
     return hashlib.sha256(_content(_path(model), model)).hexdigest()
 
 
-def file_checksum(path: str) -> str:
-    """SHA-256 of a file of weights.
+def file_checksum(path: str, flag: str = "--weights") -> str:
+    """SHA-256 of a file that an option names.
 
     Raises:
         TurnoverError: if it cannot be read.
@@ -70,7 +70,7 @@ def file_checksum(path: str) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise TurnoverError(
-            f"--weights {path}: cannot be read ({error.strerror}); check the path"
+            f"{flag} {path}: cannot be read ({error.strerror}); check the path"
         ) from None
 
 

@@ -8,16 +8,13 @@ last layer, or the input of torchvision's last linear layer, scaled to length �
 of a hub name or a folder; torchvision's are random, unless a safetensors file is named or
 `pretrained` ones are asked for, which are downloaded.
 
-*Fine-tuned.* From the named layer on, in the order in which the network lists its layers, every
-convolution and every linear layer gets a mask on the units or channels that it reads, and its
-weights are trained: a column of them never learns from an item whose mask switches its unit off
-(law 3). Everything else stays frozen: biases, norms with their statistics, depthwise convolutions.
-The output layer is new, and its bias is the only leak.
+*Fine-tuned.* From the named layer on the network gets masks and is trained
+(`turnover.models.checkpoint`). The output layer is new, and its bias is the only leak.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -26,9 +23,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from turnover.attribution.insert import insert_masks
 from turnover.attribution.masks import derive_seed
 from turnover.errors import TurnoverError, missing_package
+from turnover.models.checkpoint import MaskedFrom, masked_layers
 from turnover.models.families.torchvision import PREFIX
 from turnover.models.heads import load_encoder
 from turnover.models.names import file_checksum
@@ -211,19 +208,15 @@ def torchvision_network(
 
 # Fine-tuned networks
 
-_INIT, _MASKS = 1, 2
-_NORM = nn.modules.batchnorm._NormBase
+_INIT = 1
 
 
-class FineTuned(nn.Module):
-    """Images `(B, 1 or 3, H, W)` in [-1, 1] → logits `(B, classes)`.
+class FineTuned(MaskedFrom):
+    """Images `(B, 1 or 3, H, W)` in [-1, 1] → logits `(B, classes)`, of a new output layer.
 
     Raises:
-        TurnoverError: if the network has no such layer, its layers from there on cannot be masked,
-            or it does not run with masks.
+        TurnoverError: as `masked_layers`, or if the network does not run with masks.
     """
-
-    leaks = ("the output bias",)
 
     def __init__(
         self,
@@ -235,21 +228,10 @@ class FineTuned(nn.Module):
         seed: int,
         masks: int | None = None,
     ) -> None:
-        super().__init__()
-        self.network = network.requires_grad_(False)
-        layers = list(_maskable(network, first))
-        out = layers[-1] if layers else ""
-        if not out or not isinstance(network.get_submodule(out), nn.Linear):
-            raise TurnoverError(
-                f"--from-layer {first}: the last layer of a {type(network).__name__} is not linear;"
-                " choose another network"
-            )
+        layers = masked_layers(network, first)
+        out = layers[-1]
         network.set_submodule(out, _output(network.get_submodule(out).in_features, classes, seed))  # type: ignore[arg-type]
-        for name in layers:
-            network.get_submodule(name).weight.requires_grad_(True)
-        mask_seed = derive_seed(seed, _MASKS)
-        insert_masks(network, layers, groups=groups, seed=mask_seed, masks=masks)
-        network.get_submodule(out)[1].bias.requires_grad_(True)  # type: ignore[index]
+        super().__init__(network, layers, groups=groups, seed=seed, masks=masks)
         try:
             with torch.no_grad():
                 self.eval()(torch.zeros(1, 3, 32, 32))
@@ -258,14 +240,6 @@ class FineTuned(nn.Module):
                 f"--from-layer {first}: a {type(network).__name__} does not run with masks from "
                 f"there on ({str(error).splitlines()[0]}); choose another"
             ) from None
-
-    def train(self, mode: bool = True) -> FineTuned:
-        """Training mode except for the norms, whose statistics all items would share."""
-        super().train(mode)
-        for layer in self.network.modules():
-            if isinstance(layer, _NORM):
-                layer.eval()
-        return self
 
     def forward(self, images: Tensor) -> Tensor:
         logits: Tensor = self.network(as_imagenet((images.expand(-1, 3, -1, -1) + 1) / 2))
@@ -281,25 +255,3 @@ def _output(width: int, classes: int, seed: int) -> nn.Linear:
     )
     nn.init.zeros_(layer.bias)
     return layer
-
-
-def _maskable(network: nn.Module, first: str) -> Iterator[str]:
-    """Names of the layers from `first` on that get a mask: an even number of units or channels, all
-    read by every output.
-    """
-    names = [name for name, _ in network.named_modules()]
-    if first not in names[1:]:
-        parts = ", ".join(name for name, _ in network.named_children())
-        raise TurnoverError(
-            f"--from-layer {first}: a {type(network).__name__} has no such layer; choose one of "
-            f"{parts}, or a part of them"
-        )
-    for name, layer in list(network.named_modules())[names.index(first) :]:
-        if isinstance(layer, nn.MultiheadAttention):
-            raise TurnoverError(
-                f"--from-layer {first}: {name} is attention, inside which no mask can be put; "
-                "choose a later layer, or leave --from-layer out"
-            )
-        whole = isinstance(layer, nn.Conv2d) and layer.groups == 1 and layer.in_channels % 2 == 0
-        if whole or (isinstance(layer, nn.Linear) and layer.in_features % 2 == 0):
-            yield name

@@ -33,6 +33,7 @@ from turnover.attribution.state import tied_names
 from turnover.data.base import Dataset, check_dataset
 from turnover.errors import TurnoverError
 from turnover.models.encoders import DEFAULT_ENCODER
+from turnover.models.family import TOKENS
 from turnover.models.names import allow
 from turnover.models.own import OwnMembers
 from turnover.models.registry import TrainSettings, find_family
@@ -67,6 +68,7 @@ def register_run(
     device = choose_device(device_choice)
     _require_own(settings.model)
     plan = plan_run(replace(settings, members=len(weights), label_noise=0.0), folder)
+    _check_named(settings, plan)
     states = {str(file): _read(file) for file in weights}
     if len(states) < len(weights):
         raise TurnoverError("--weights: a file is named twice; give every member its own")
@@ -80,7 +82,7 @@ def save_run(
     model: str | Callable[..., nn.Module],
     *,
     seed: int = 0,
-    encoder: str = DEFAULT_ENCODER,
+    encoder: str | Path | None = None,
     max_tokens: int | None = None,
     device: str | None = None,
 ) -> Run:
@@ -94,7 +96,8 @@ def save_run(
         model: `module:function`, the code that builds the same architecture
             (`turnover.models.own`), or that function itself.
         seed: what the function was called with; with seed + k for member k.
-        encoder: whose features or tokens a module for texts reads.
+        encoder: whose features or tokens a module for texts reads, or a tokenizer.json; one that
+            reads tokens has no default.
         max_tokens: how many tokens of a text it reads; the default of training by default.
         device: to compute on; the best one by default.
 
@@ -126,9 +129,12 @@ def save_run(
         members=len(modules),
         label_noise=0.0,
         seed=int(seed),
-        options={"encoder": str(encoder), "max_tokens": max_tokens} if data.kind == "text" else {},
+        options={"encoder": encoder and str(encoder), "max_tokens": max_tokens}
+        if data.kind == "text"
+        else {},
     )
     plan = TrainingPlan(wanted.resolved(data.kind), check_dataset(data), Path(folder))
+    _check_named(wanted, plan)
     check_free(plan.folder, "another folder")
     where = ["the module"] if len(modules) == 1 else [f"module {k}" for k in range(len(modules))]
     states = dict(zip(where, (each.state_dict() for each in modules), strict=True))
@@ -169,6 +175,20 @@ def _require_own(model: str | None) -> None:
             "it, module:function"
         )
     allow(model)
+
+
+def _check_named(wanted: TrainSettings, plan: TrainingPlan) -> None:
+    """Check that nobody has to guess whose tokens a trained module read.
+
+    Raises:
+        TurnoverError: if it reads tokens, and no encoder was named.
+    """
+    if plan.settings.reads == TOKENS and not wanted.options.get("encoder"):
+        raise TurnoverError(
+            f"--model {plan.settings.model}: it reads tokens, and another vocabulary would be "
+            f"nonsense to it; name its tokenizer.json with --encoder, or {DEFAULT_ENCODER} if it "
+            "was trained on the packaged encoder's tokens"
+        )
 
 
 def _read(weights: Path) -> dict[str, Tensor]:

@@ -93,6 +93,7 @@ def _train(
     inputs = model_inputs(data, settings, partial, device)
     featured = time.perf_counter()
     splits, recipe = splits_of(data, inputs, device), settings.recipe
+    before = _accuracy_before(data, settings, splits)
     model, history = fitted(data, settings, splits, recipe, partial, workers)
     if isinstance(model, OwnMembers) and not model.leaks:
         model.find_leaks(splits[0].inputs, splits[0].labels)
@@ -104,6 +105,8 @@ def _train(
         "twin": time.perf_counter() - trained,
     }
     results = results_of(data, model, history, twin, time.perf_counter() - begun, device)
+    if before is not None:
+        results["accuracy_before"] = before
     if data.test is not None:
         results |= {
             "test_size": len(data.test),
@@ -118,6 +121,17 @@ def _train(
     }
     write_run(partial, folder, data, settings, model, history, inputs, facts, plain)
     return {"run": str(folder), "model": settings.model, "masks": shared_masks(model), **results}
+
+
+def _accuracy_before(
+    data: Dataset, settings: TrainSettings, splits: tuple[Split, Split]
+) -> float | None:
+    """Validation accuracy of a model that was trained before, without masks; None for a new one."""
+    if not settings.family.trained_before:
+        return None
+    shape = tuple(splits[0].inputs.shape[1:])
+    model = replace(settings, members=1).build(len(data.classes), shape)
+    return accuracy(placed(model, splits[1].inputs.device).eval(), splits[1])
 
 
 def _test_accuracy(

@@ -152,6 +152,43 @@ def test_an_own_module_for_texts_reads_features_or_tokens(
         assert made["probabilities"][run.classes[0]] == pytest.approx(float(chance), abs=1e-5)
 
 
+def test_a_module_reads_the_tokens_of_a_file_and_never_others(
+    own_code: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, encoder = sst2_in(own_code / "sst2"), encoder_in(own_code / "encoder")
+    file, tokens = own_code / "mine.json", ("--model", "own_texts:tokens")
+    shutil.copy(Path(encoder, "tokenizer.json"), file)
+    data = ("--data", "sst2", "--path", path, "--epochs", 2, "--max-tokens", 128)
+    weights = []
+    for name in (encoder, file):
+        run = own_code / f"run-{len(weights)}"
+        command(capsys, "train", *data, *tokens, "--encoder", name, "--run", run)
+        weights.append((run / "weights.safetensors").read_bytes())
+    assert weights[0] == weights[1]
+    told = ("--run", own_code / "run-1", *tokens)
+    command(capsys, "influence", *told)
+    command(capsys, "errors", "--run", own_code / "run-1")
+    save_file(load_model(Run(own_code / "run-1"), CPU).models[0].state_dict(), "mine.safetensors")
+    known = ("register", *data[:4], *data[6:], *tokens, "--weights", "mine.safetensors")
+    assert "name its tokenizer.json" in refused(capsys, *known, "--run", "other")
+    made = command(capsys, *known, "--encoder", file, "--run", "other")
+    assert made["validation_accuracy"] == Run(told[1]).manifest["results"]["validation_accuracy"]
+    content = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    assert "the tokenizer changed since the run was made" in refused(capsys, "influence", *told)
+    asked = ("train", *data, "--check", "--run", "x", "--encoder", file, "--model")
+    assert "gives no features" in refused(capsys, *asked, "own_texts:features")
+    for family in ("heads", "adapters", "masked-encoder"):
+        assert str(file) in refused(capsys, *asked, family)
+    del content["model"]["vocab"]["[PAD]"]
+    padless = {**content, "padding": None, "added_tokens": [], "post_processor": None}
+    for text, reason in (("{", "no tokenizer that"), (json.dumps(padless), "no token to pad")):
+        file.write_text(text, encoding="utf-8")
+        assert reason in refused(capsys, *asked, "own_texts:tokens")
+    file.unlink()
+    assert str(file) in refused(capsys, *asked, "own_texts:tokens")
+
+
 # Whose code is run
 
 

@@ -211,7 +211,10 @@ def test_a_stopped_training_goes_on_with_the_same_files_only(
             ["--train", "FILE", "--path", "x"],
             "--path is for data sets with files of their own form",
         ),
-        (["--train", "FILE", "--model", "vgg19"], "choose one of heads, adapters, masked-encoder"),
+        (
+            ["--train", "FILE", "--model", "vgg19"],
+            "choose one of heads, adapters, checkpoint, masked-encoder",
+        ),
         (["--data", "files"], "name the file or folder with the training items with --train"),
         (["--train", "/nowhere/<b>.csv"], "/nowhere/<b>.csv: no such file; check the path"),
     ],

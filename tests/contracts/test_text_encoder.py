@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from sklearn.datasets import load_sample_image
 from torch import nn
 from torchvision import models
 from transformers import AutoModel as AnyModel
 from transformers import (
     BertConfig,
+    BertForSequenceClassification,
     BertTokenizerFast,
     ConvNextImageProcessor,
     DistilBertConfig,
@@ -31,7 +33,7 @@ from transformers import (
 )
 
 from tests.helpers.own_modules import command, own_code, refused
-from tests.helpers.token_builders import WORDS, sst2_in
+from tests.helpers.token_builders import WORDS, encoder_in, sst2_in
 from turnover import Run, TurnoverError, influence
 from turnover.data.images import png_pixels
 from turnover.explain.facts import run_facts
@@ -377,3 +379,37 @@ def test_a_torchvision_network_frozen_with_weights_of_the_user_s(
     save_file(models.resnet18(weights=None).state_dict(), file)
     asked = ("explain", "--run", tmp_path / "run", "--image", tmp_path / "digit.png")
     assert "changed since the run was made" in refused(capsys, *asked)
+
+
+def test_a_classifier_trained_without_masks_gets_them_and_its_accuracy_before_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before is what the classifier itself scores; only what masks guard, and the output bias, is
+    trained.
+    """
+    folder, data = encoder_in(tmp_path / "encoder"), sst2_in(tmp_path / "sst2")
+    config = BertConfig.from_pretrained(folder, num_labels=2)
+    torch.manual_seed(0)
+    classifier = BertForSequenceClassification(config).eval()
+    tokenizer = BertTokenizerFast.from_pretrained(folder)
+    for part in (classifier, tokenizer):
+        part.save_pretrained(tmp_path / "trained")
+    asked = ("train", "--data", "sst2", "--path", data, "--model", "checkpoint", "--encoder")
+    run = tmp_path / "run"
+    made = command(
+        capsys, *asked, tmp_path / "trained", "--members", 2, "--epochs", 1, "--run", run
+    )
+    items = Run(run).validation
+    with torch.no_grad():
+        read = tokenizer(items["text"].tolist(), return_tensors="pt", padding=True)
+        right = classifier(**read).logits.argmax(1).numpy() == items["label"].to_numpy()
+    assert made["accuracy_before"] == pytest.approx(right.mean())
+    kept = load_file(run / "weights.safetensors")
+    for name, value in classifier.state_dict().items():
+        masked = name in ("bert.pooler.dense.weight", "classifier.weight", "classifier.bias")
+        inside = re.sub(r"(pooler\.dense|classifier)\.", r"\1.1.", name)
+        assert torch.equal(kept[f"models.1.network.{inside}"], value) != masked, name
+    command(capsys, "influence", "--run", run)
+    assert "none that was trained" in refused(capsys, *asked, folder, "--run", tmp_path / "x")
+    line = refused(capsys, *asked, tmp_path / "trained", "--from-layer", "top", "--run", "x")
+    assert "has no such layer; choose one of bert, dropout, classifier" in line

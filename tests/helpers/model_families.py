@@ -90,6 +90,12 @@ CASES = {
     "masked-encoder of bert": encoder("masked-encoder", "bert", 0),
     "masked-encoder of roberta": encoder("masked-encoder", "roberta", 4),
     "masked-encoder of electra": encoder("masked-encoder", "electra", 0),
+    "a trained classifier": Case(
+        {"data": "sst2", "model": "checkpoint", "groups": 4, "from_layer": "bert.pooler"},
+        (9,),
+        BIAS,
+        encoder="classifier",
+    ),
     "resnet18": network("resnet18", "layer4.1"),
     "mobilenet": network("mobilenet_v3_small", "features.11"),
     "densenet": network("densenet121", "features.denseblock4.denselayer15", groups=0),

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import (
     BertConfig,
+    BertForSequenceClassification,
     BertModel,
     ElectraConfig,
     ElectraModel,
@@ -51,6 +52,9 @@ def tiny_encoder(kind: str = "bert") -> nn.Module:
     }
     if kind == "roberta":
         return RobertaModel(RobertaConfig(**options)).eval()
+    if kind == "classifier":
+        config = BertConfig(**options, num_labels=3)
+        return BertForSequenceClassification(config).eval()
     if kind == "electra":
         return ElectraModel(ElectraConfig(**options, embedding_size=8)).eval()
     return BertModel(BertConfig(**options)).eval()

@@ -6,13 +6,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from turnover.data.recipe import Recipe
-from turnover.models.family import PIXELS, TOKENS, WINDOW, OnEncoder
-from turnover.models.names import allowed_names, source_checksum
+from turnover.errors import TurnoverError
+from turnover.models.encoders import is_tokenizer
+from turnover.models.family import PIXELS, TOKENS, WINDOW, OnEncoder, Reader
+from turnover.models.names import allowed_names, file_checksum, source_checksum
 from turnover.models.options import KINDS, option
 
 if TYPE_CHECKING:
+    import torch
+
     from turnover.attribution.ensemble import Members
     from turnover.models.registry import TrainSettings
+
+_AND = "+"
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,21 @@ class Own(OnEncoder):
         return tuple(name for name in allowed_names() if find_family(name) is cls)
 
     def checksum(self, model: str) -> str | None:
-        return source_checksum(model)
+        """Of the source, and of a tokenizer's file behind it."""
+        source = source_checksum(model)
+        return f"{source}{_AND}{self._vocabulary()}" if is_tokenizer(self.encoder) else source
+
+    def _vocabulary(self) -> str:
+        return file_checksum(self.encoder, "--encoder")
+
+    def reader(self, settings: TrainSettings, device: torch.device) -> Reader:
+        known = (settings.source or "").partition(_AND)[2]
+        if settings.kind == "text" and known and self._vocabulary() != known:
+            raise TurnoverError(
+                f"--encoder {self.encoder}: the tokenizer changed since the run was made; put it "
+                "back as it was, or train again"
+            )
+        return super().reader(settings, device)
 
     def reads(self, settings: TrainSettings) -> str:
         if settings.kind == "image":
@@ -49,7 +69,7 @@ class Own(OnEncoder):
         from turnover.models.own import reading
 
         assert settings.model is not None and settings.source is not None
-        return reading(settings.model, settings.source)
+        return reading(settings.model, settings.source.partition(_AND)[0])
 
     def build(self, settings: TrainSettings, classes: int, shape: tuple[int, ...]) -> Members:
         from turnover.models.own import own_members
@@ -57,7 +77,7 @@ class Own(OnEncoder):
         assert settings.model is not None and settings.source is not None
         return own_members(
             settings.model,
-            settings.source,
+            settings.source.partition(_AND)[0],
             classes,
             shape,
             members=settings.members or 1,

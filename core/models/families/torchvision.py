@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from turnover.data.recipe import Recipe
-from turnover.models.family import FEATURES, PIXELS, Convolutional, Reader
+from turnover.models.family import FEATURES, FROM_LAYER, PIXELS, Convolutional, Reader
 from turnover.models.names import file_checksum
 from turnover.models.options import option
 
@@ -64,15 +64,7 @@ class Torchvision(Convolutional):
     pretrained: bool = option(
         False, "download torchvision's own weights", label="Download torchvision’s own weights"
     )
-    from_layer: str | None = option(
-        None,
-        "train the network from this layer on, with masks from there, such as layer4 (default: "
-        "frozen, heads on it)",
-        "L",
-        label="Train from layer",
-        empty="frozen, heads on it",
-        form=r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*",
-    )
+    from_layer: str | None = option(**FROM_LAYER)
 
     @property
     def deep(self) -> bool:
