@@ -24,6 +24,8 @@ LOOPBACK = (LOCAL, "localhost", "::1")
 _EVERY_ADDRESS = ("0.0.0.0", "::")
 _TRIES = 100
 _QUIET_SECONDS, _FIRST_LOAD = 2.0, 8.0
+_TRUST = {"agreement", "lds"}
+"""Measures of which Runs, Trust tells in words."""
 _FIRST_PAGE = (
     *("pandas", "pyarrow.parquet", "pyarrow.dataset", "PIL.Image"),
     *(
@@ -135,8 +137,6 @@ def measure(port: int, runs: Path, host: str = LOCAL) -> None:
     """Wait until the dashboard is up and a first page had time to load, then begin to measure the
     demo runs.
     """
-    from turnover.workflows.demo import measure_demos
-
     while is_free(port, host):
         time.sleep(_QUIET_SECONDS)
     time.sleep(_FIRST_LOAD)
@@ -144,6 +144,43 @@ def measure(port: int, runs: Path, host: str = LOCAL) -> None:
         measure_demos(runs)
     except TurnoverError as error:  # the pages are served all the same
         print(f"turnover dashboard: {error}", file=sys.stderr, flush=True)
+
+
+def measure_demos(folder: Path) -> None:
+    """Begin, at low priority, to measure what takes too long for `make run` to wait for: whether
+    cleansing helps each demo run, and then how far to trust it. What was measured, or stopped by
+    somebody, is left alone.
+
+    Raises:
+        TurnoverError: if a job cannot be started.
+    """
+    from turnover.jobs import State, find_jobs, resume_job, start_job
+    from turnover.research.evaluate.results import read_results
+    from turnover.runs.run import Run
+    from turnover.workflows.cleansing_results import OWN, curve_of
+    from turnover.workflows.demo import DATA, demo_folder, is_built
+
+    curves, trust = [], []
+    for data in reversed(DATA):  # the quicker one first
+        if not is_built(folder, data):
+            continue
+        run = Run(demo_folder(folder, data))
+        if run.manifest["settings"]["data"] != data:
+            continue
+        curve, name = curve_of(run, OWN), str(run.folder)
+        if not curve or curve.stale:
+            step = ["cleanse", "--run", name, "--repeats", "4", "--validation", OWN]
+            curves.append((f"Does cleansing help {run.name}?", step))
+        fresh = {result.measure for result in read_results(run).found if not result.stale}
+        for measure in sorted(_TRUST - fresh):
+            step = ["evaluate", "--run", name, "--measure", measure]
+            trust.append((f"How far to trust {run.name}: {measure}", step))
+    for label, step in (*curves, *trust):
+        known = next((job for job in find_jobs(folder) if list(job.steps[0]) == step), None)
+        if known is None or known.state is State.DONE:
+            start_job(folder, [step], label, low=True)
+        elif known.state is State.LOST:
+            resume_job(known)
 
 
 def serve(port: int, runs: Path, host: str = LOCAL) -> None:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import threading
 import warnings
 from itertools import count
+from operator import index
 
 import torch
 from torch import Tensor, nn
@@ -77,6 +78,12 @@ class TurnoverDropout(nn.Module):
         dim: int = -1,
     ) -> None:
         super().__init__()
+        try:
+            width, seed = index(width), index(seed)
+        except TypeError:
+            raise TurnoverError(
+                f"TurnoverDropout({width!r:.20}, seed={seed!r:.20}): give whole numbers"
+            ) from None
         units = width if groups is None else groups
         if units < 1 or width % units:
             raise TurnoverError(

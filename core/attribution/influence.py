@@ -32,6 +32,7 @@ from turnover.attribution.engine.naive import (
     device_of,
     evaluating,
     masks_of_training,
+    members_of,
     row_count,
     take_rows,
 )
@@ -213,7 +214,10 @@ def _check(model: nn.Module, inputs: Inputs, labels: Tensor, ids: Tensor) -> Non
             f"{row_count(inputs)} targets with {len(labels)} labels; give one label per target"
         )
     if ids.dim() != 1:
-        raise TurnoverError(f"train_ids must be one list of ids, not of shape {tuple(ids.shape)}")
+        raise TurnoverError(
+            f"train_ids must be one list of ids, not of shape {tuple(ids.shape)}; where positions "
+            "of N training items are their ids, range(N)"
+        )
     for name, module in model.named_modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
             raise TurnoverError(
@@ -269,7 +273,7 @@ def influence(
         TurnoverError: for ids out of range, a number of labels other than that of targets, or a
             model without turn-over layers.
     """
-    inputs, labels = batch_of(inputs, labels)
+    inputs, labels = batch_of(model, inputs, labels, loss)
     return influences(
         model,
         inputs,
@@ -329,7 +333,7 @@ def self_influence(
     Args and errors as for `influence`, with one row of `inputs` and one label per training
     instance.
     """
-    inputs, labels = batch_of(inputs, labels)
+    inputs, labels = batch_of(model, inputs, labels, loss)
     ids = as_instance_ids(train_ids)
     _check(model, inputs, labels, ids)
     if len(ids) != len(labels):
@@ -350,7 +354,7 @@ def self_influence(
                 .squeeze(2)
                 .cpu()
             )
-    return torch.cat(parts, 1).to(_dtype(model))
+    return torch.cat(parts, 1).to(_dtype(model)) if parts else torch.empty(members_of(model), 0)
 
 
 def mean_influence(
@@ -369,7 +373,7 @@ def mean_influence(
 
     The score by which cleansing sorts (section 4.4). Args and errors as for `influence`.
     """
-    inputs, labels = batch_of(inputs, labels)
+    inputs, labels = batch_of(model, inputs, labels, loss)
     ids = as_instance_ids(train_ids)
     _check(model, inputs, labels, ids)
     if shared_masks(model):
@@ -403,7 +407,7 @@ def top_influences(
 
     Args and errors as for `influence`.
     """
-    inputs, labels = batch_of(inputs, labels)
+    inputs, labels = batch_of(model, inputs, labels, loss)
     ids = as_instance_ids(train_ids)
     _check(model, inputs, labels, ids)
     if shared_masks(model):
@@ -455,6 +459,8 @@ class _End:
     """One end of the ranking of every target, updated tile by tile."""
 
     def __init__(self, targets: int, top: int, dtype: torch.dtype, largest: bool) -> None:
+        if top < 0:
+            raise TurnoverError(f"top {top}: choose how many to list, 1 or more")
         self.largest, self.top = largest, top
         self.ids = torch.zeros(targets, top, dtype=torch.int64)
         self.means, self.std_errors = (

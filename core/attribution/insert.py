@@ -44,8 +44,13 @@ def insert_masks(
             convolution, lies inside attention (which reads its weights without calling it) or has
             a mask already, and as `TurnoverDropout`.
     """
-    for number, name in enumerate([layers] if isinstance(layers, str) else layers):
-        layer = _maskable(model, name)
+    names = [layers] if isinstance(layers, str) else layers
+    if not isinstance(model, nn.Module) or not isinstance(names, Sequence) or not names:
+        raise TurnoverError(
+            "insert_masks(model, layers): give a torch.nn.Module and the names of one or more of "
+            "its layers, as in model.named_modules()"
+        )
+    for number, (name, layer) in enumerate([(name, _maskable(model, name)) for name in names]):
         core = _wrapped(layer)
         width, dim = (
             (core.in_features, -1) if isinstance(core, nn.Linear) else (core.in_channels, 1)
@@ -63,6 +68,10 @@ def _wrapped(layer: nn.Module) -> Any:
 
 def _maskable(model: nn.Module, name: str) -> nn.Module:
     """A layer that a mask can be put before. Errors as `insert_masks`."""
+    if not isinstance(name, str):
+        raise TurnoverError(
+            f"a layer is named as in model.named_modules(), not by a {type(name).__name__}"
+        )
     modules = dict(model.named_modules())
     layer, parent = modules.get(name), modules.get(name.rpartition(".")[0])
     if not name or layer is None:

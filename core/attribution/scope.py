@@ -28,6 +28,7 @@ import torch
 import torch.utils.checkpoint
 from torch import Tensor, nn
 
+from turnover.attribution.forms import array_of
 from turnover.attribution.masks import MAX_ID
 from turnover.errors import TurnoverError
 
@@ -182,13 +183,13 @@ def as_instance_ids(ids: InstanceIds) -> Tensor:
         TurnoverError: if an id is not a whole number from 0 to 2⁶³ − 1.
     """
     if not isinstance(ids, Tensor):
-        array = np.asarray(ids)
+        array = np.asarray(ids) if isinstance(ids, int) else array_of(ids, "instance ids")
         if array.size == 0:
             return torch.zeros(array.shape, dtype=torch.int64)
         if array.dtype.kind not in "iu" or int(array.max()) > MAX_ID:
             raise TurnoverError(
                 f"instance ids must be whole numbers from 0 to 2^63-1, not {array.dtype} such as "
-                f"{array.flat[0]!r}"
+                f"{array.flat[0]!r}; give the positions of the training items"
             )
         ids = torch.from_numpy(array.astype(np.int64))
     if ids.dtype == torch.bool or ids.is_floating_point() or ids.is_complex():

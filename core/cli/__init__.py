@@ -14,6 +14,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from numbers import Number
 from typing import Any, NoReturn
 
 from turnover.cli.options import Command
@@ -178,6 +179,12 @@ def call(command: str, **options: Any) -> dict[str, Any]:
     for name, value in options.items():
         if value is not None and value is not False:
             values = [] if value is True else value if isinstance(value, list | tuple) else [value]
+            for each in values:
+                if not isinstance(each, str | os.PathLike | Number):
+                    raise TurnoverError(
+                        f"{name}: a {type(each).__name__}; give a name, number or path, as on the "
+                        "command line (a table: of the file that df.to_csv wrote)"
+                    )
             words += [f"--{name.replace('_', '-')}", *map(str, values)]
     return _execute(build_parser().parse_args(words))
 

@@ -72,6 +72,8 @@ def _add_evaluate(parser: ArgumentParser) -> None:
     add_values(
         parser,
         path="FILE: duplicates: the pairs, a CSV with test_index and train_index, or its folder",
+        truth="FILE: injected: the right labels, a CSV with id and label of training items "
+        "(default: what was injected, or the column truth of the training file)",
     )
     _add_foreign(parser)
     add_switches(parser, masked="retrain with turn-over dropout on (lds; default off)")
@@ -114,6 +116,8 @@ def run_evaluate(arguments: Namespace) -> dict[str, Any]:
     baselines = USUAL if arguments.baselines is None else tuple(arguments.baselines)
     seeds = arguments.seeds or _SEEDS.get(arguments.measure, 5)
     pairs = Path(arguments.path) if arguments.path else None
+    if arguments.truth and arguments.measure != "injected":
+        raise TurnoverError(f"--truth is for --measure injected, not {arguments.measure}")
     options = Options(
         arguments.halves,
         seeds,
@@ -123,6 +127,7 @@ def run_evaluate(arguments: Namespace) -> dict[str, Any]:
         arguments.errors,
         tuple(arguments.remove),
         pairs,
+        Path(arguments.truth) if arguments.truth else None,
         _foreign(arguments, run),
     )
     task = EvaluationTask.of(run, arguments.device, cluster=arguments.cluster)

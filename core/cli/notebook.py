@@ -9,6 +9,7 @@ run.cleanse(fraction=0.05)
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,8 @@ class Run(runs.Run):
     """
 
     def __init__(self, folder: str | Path) -> None:
+        if not isinstance(folder, str | Path):
+            raise TurnoverError(f"a run is opened by its folder, not a {type(folder).__name__}")
         super().__init__(Path(folder))
 
     def __repr__(self) -> str:
@@ -146,10 +149,14 @@ def train(data: str | Path, run: str | Path, **options: Any) -> Run:
 
 
 def save_run(
-    folder: str | Path, data: Dataset, module: nn.Module, model: str, **options: Any
+    folder: str | Path,
+    data: Dataset,
+    module: nn.Module | Sequence[nn.Module],
+    model: str | Callable[..., nn.Module],
+    **options: Any,
 ) -> Run:
-    """Write a run of a module that you have trained, and open it; arguments and errors as
-    `turnover.workflows.register.save_run`.
+    """Write a run of a module, or several, that you have trained, and open it; arguments and errors
+    as `turnover.workflows.register.save_run`.
     """
     from turnover.workflows import register
 

@@ -181,7 +181,7 @@ def _add_dashboard(parser: ArgumentParser) -> None:
     parser.add_argument("--port", default=port, metavar="N", help="port (default PORT, else 8501)")
     add_switches(
         parser,
-        measure_demos="then measure, at low priority, whether cleansing helps the demo runs",
+        measure_demos="then measure, at low priority, cleansing and trust of the demo runs",
     )
 
 

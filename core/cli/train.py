@@ -227,7 +227,12 @@ def _add_register(parser: ArgumentParser) -> None:
         help="module:function that builds the model, called with (classes, shape, seed)",
     )
     parser.add_argument(
-        "--weights", required=True, metavar="FILE", help="its trained weights, a safetensors file"
+        "--weights",
+        required=True,
+        nargs="+",
+        metavar="FILE",
+        help="its trained weights, a safetensors file; several are members, the function called "
+        "with seed, seed + 1, …",
     )
     add_values(
         parser,
@@ -259,15 +264,17 @@ def run_register(arguments: Namespace) -> dict[str, Any]:
     settings = TrainSettings.of(
         data, own=custom, model=arguments.model, **chosen_of(arguments, _of_register())
     )
-    return register_run(settings, Path(arguments.weights), Path(arguments.run), arguments.device)
+    files = [Path(name) for name in arguments.weights]
+    return register_run(settings, files, Path(arguments.run), arguments.device)
 
 
 def _describe_register(result: dict[str, Any]) -> str:
     from turnover.workflows.register import UNLEARNED
 
     return (
-        f"{result['run']}: {result['train_size']} training and {result['validation_size']} "
-        f"validation items\nvalidation accuracy {result['validation_accuracy']:.1%}; "
+        f"{result['run']}: {members_of(result)}, {result['train_size']} training and "
+        f"{result['validation_size']} validation items\n"
+        f"validation accuracy {result['validation_accuracy']:.1%}; "
         f"{_losses(result)}\n"
         f"{'' if result['learned'] else f'warning: {UNLEARNED}{chr(10)}'}"
         f"next: turnover influence --run {result['run']} --model {result['model']}"

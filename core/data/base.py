@@ -14,6 +14,15 @@ from typing import Any
 
 import numpy as np
 
+from turnover.data.forms import (
+    by_value,
+    class_names,
+    ids_of,
+    images_of,
+    labels_of,
+    numbered,
+    texts_of,
+)
 from turnover.errors import TurnoverError
 
 WRONG_LABEL = "wrong-label"
@@ -52,11 +61,15 @@ class Origin:
 @dataclass(frozen=True)
 class Items:
     """One split. `labels` are class numbers; either `texts` or `images` (uint8, `(N, H, W)` grey or
-    `(N, H, W, 3)` RGB) is set.
+    `(N, H, W, 3)` RGB) is set. Each may be given in any form that `turnover.data.forms` reads:
+    labels as names, too, which a `Dataset` numbers, and ids as None, which numbers the items.
 
     `injected` marks what was injected into an item, or that its label is known to be wrong ('' for
     neither); `true_labels` are the labels before injection; `origin` is None where items are not
     the rows of one table.
+
+    Raises:
+        TurnoverError: for values that cannot be read, or not as many of each.
     """
 
     ids: list[str]
@@ -66,6 +79,28 @@ class Items:
     injected: list[str] = field(default_factory=list)
     true_labels: np.ndarray | None = None
     origin: Origin | None = None
+
+    def __post_init__(self) -> None:
+        if (self.texts is None) == (self.images is None):
+            given = "both" if self.texts is not None else "neither"
+            raise TurnoverError(f"items have texts= or images=, here {given}; give one of them")
+        labels = labels_of(self.labels)
+        read: dict[str, Any] = {
+            "labels": labels,
+            "ids": ids_of(self.ids, len(labels)),
+            "texts": None if self.texts is None else texts_of(self.texts),
+            "images": None if self.images is None else images_of(self.images),
+            "injected": list(self.injected),
+            "true_labels": None
+            if self.true_labels is None
+            else labels_of(self.true_labels, "true_labels"),
+        }
+        for name, values in read.items():
+            if values is not None and len(values) != len(labels) and name != "injected":
+                raise TurnoverError(
+                    f"{len(values):,} {name} for {len(labels):,} labels; give one of each an item"
+                )
+            object.__setattr__(self, name, values)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -82,8 +117,17 @@ class Items:
             return self.texts or []
         return [hashlib.sha256(np.ascontiguousarray(image).data).digest() for image in self.images]
 
-    def take(self, rows: np.ndarray) -> Items:
-        """The items of these rows, in this order."""
+    def take(self, rows: Any) -> Items:
+        """The items of these rows, in this order; a mask of rows, or a slice, is one way to say.
+
+        Raises:
+            TurnoverError: for rows that are not there.
+        """
+        chosen = rows if isinstance(rows, slice) or len(rows) else slice(0)
+        try:
+            rows = np.arange(len(self))[chosen if isinstance(chosen, slice) else np.asarray(chosen)]
+        except IndexError as error:
+            raise TurnoverError(f"take: {error}; there are {len(self):,} items") from None
         return Items(
             [self.ids[row] for row in rows],
             self.labels[rows],
@@ -99,17 +143,57 @@ class Items:
 class Dataset:
     """A named data set; `source` states in words where it was read from.
 
-    `test` are items on which a finished model is measured once; `notes` state how the data were
-    read, where there was a choice.
+    `classes` may be given in any form that `class_names` reads. `test` are items on which a
+    finished model is measured once; `notes` state how the data were read, where there was a choice.
+
+    Raises:
+        TurnoverError: for labels that are no class's, or splits that are missing or of another form
+            than the training items.
     """
 
     name: str
     source: str
     classes: tuple[str, ...]
     train: Items
-    validation: Items
+    validation: Items = field(default=None)  # type: ignore[assignment]
     test: Items | None = field(default=None, kw_only=True)
     notes: tuple[str, ...] = field(default=(), kw_only=True)
+
+    def __post_init__(self) -> None:
+        for name in ("train", "validation"):
+            if not isinstance(items := getattr(self, name), Items):
+                raise TurnoverError(
+                    f"{name}: a {type(items).__name__}; give turnover.Items, such as a part of "
+                    "others by items.take(rows)"
+                )
+        for name in ("name", "source"):
+            if not isinstance(getattr(self, name), str):
+                raise TurnoverError(f"{name}: {getattr(self, name)!r:.40}; give a few words")
+        given = self.classes
+        object.__setattr__(self, "classes", class_names(given, self.train.labels))
+        for name in ("train", "validation", "test"):
+            if (items := getattr(self, name)) is not None:
+                object.__setattr__(self, name, self._fitted(items, name, by_value(given)))
+
+    def _fitted(self, items: Items, split: str, named: bool) -> Items:
+        """The items of a split with class numbers as labels, which may be `named` by numbers.
+        Errors as the class.
+        """
+        forms = [
+            "texts" if each.images is None else f"images of {each.images.shape[1:]}"
+            for each in (items, self.train)
+        ]
+        if forms[0] != forms[1]:
+            raise TurnoverError(
+                f"{split}: {forms[0]}, but the training items are {forms[1]}; give both in one form"
+            )
+        labels = numbered(items.labels, self.classes, f"{split}, labels", named)
+        true_labels = items.true_labels
+        if true_labels is not None:
+            true_labels = numbered(true_labels, self.classes, f"{split}, true_labels", named)
+        if labels is items.labels and true_labels is items.true_labels:
+            return items
+        return replace(items, labels=labels, true_labels=true_labels)
 
     @property
     def kind(self) -> str:
@@ -207,7 +291,7 @@ def plant_label_noise(data: Dataset, fraction: float, seed: int) -> Dataset:
     injected = list(data.train.injected) or [""] * len(labels)
     for row in rows:
         injected[row] = WRONG_LABEL
-    train = replace(
-        data.train, labels=labels, injected=injected, true_labels=data.train.labels.copy()
-    )
+    known = data.train.true_labels
+    true_labels = data.train.labels if known is None else known
+    train = replace(data.train, labels=labels, injected=injected, true_labels=true_labels.copy())
     return check_dataset(replace(data, train=train))

@@ -49,16 +49,27 @@ def open_image(content: bytes, name: str, colour: bool = False) -> Image.Image:
         TurnoverError: if the file is too large, has too many pixels, or is not a whole image of a
             known format.
     """
-    upright = ImageOps.exif_transpose(_decoded(content, name, tuple(FORMATS)))
+    try:
+        return reduced(_decoded(content, name, tuple(FORMATS)), colour)
+    except ValueError as error:  # colours that Pillow cannot convert, such as LAB
+        if isinstance(error, TurnoverError):
+            raise
+        raise TurnoverError(f"{name}: {error}; save it as RGB or grey") from None
+
+
+def reduced(image: Image.Image, colour: bool) -> Image.Image:
+    """An image upright, as 8-bit grey or RGB, on white where it is transparent.
+
+    Raises:
+        ValueError: for colours that Pillow cannot convert.
+    """
+    upright = ImageOps.exif_transpose(image)
     if upright.mode.startswith(("I", "F")):
         upright = _eight_bits(upright)
-    try:
-        if "A" in upright.getbands() or "transparency" in upright.info:
-            rgba = upright.convert("RGBA")
-            upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
-        return upright.convert("RGB" if colour else "L")
-    except ValueError as error:  # colours that Pillow cannot convert, such as LAB
-        raise TurnoverError(f"{name}: {error}; save it as RGB or grey") from None
+    if "A" in upright.getbands() or "transparency" in upright.info:
+        rgba = upright.convert("RGBA")
+        upright = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+    return upright.convert("RGB" if colour else "L")
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

@@ -39,6 +39,8 @@ FEATURES, TOKENS, PIXELS = "features", "tokens", "pixels"
 """What a model reads: features `(N, D)` of a frozen encoder, token ids `(N, T)`, or images `(N, C,
 H, W)` in [-1, 1].
 """
+USUAL_MASKS = 32
+"""Masks that training items share where nothing is lost by it (docs/results.md)."""
 _MEMBER = 7
 
 
@@ -100,6 +102,14 @@ class Family:
 
         Raises:
             TurnoverError: if the options do not go together.
+        """
+        return self
+
+    def fitted_to(self, items: int) -> Self:
+        """With defaults filled in that depend on the number of training items.
+
+        Raises:
+            TurnoverError: if it cannot be trained on so many.
         """
         return self
 
@@ -174,8 +184,13 @@ class Family:
 
 @dataclass(frozen=True)
 class Masked(Family):
-    """A family whose masks this package makes."""
+    """A family whose masks this package makes.
 
+    Attributes:
+        usual_masks: how many masks training items share by default; None: every item has its own.
+    """
+
+    usual_masks: ClassVar[int | None] = None
     groups: int = option(
         16,
         "mask G groups of units; 0 masks single units (default 16)",
@@ -185,12 +200,13 @@ class Masked(Family):
     )
     masks: int | None = option(
         None,
-        "let the training items share M masks, an even number: influences take M passes a target "
-        "(default: every item has its own mask)",
+        "let the training items share M masks, an even number: influences take M passes a target; "
+        f"0: every item has its own mask (default: {USUAL_MASKS} for heads, small-vgg and vgg19, "
+        "else 0)",
         "M",
-        label="Masks that training items share",
-        empty="every item its own",
-        least=2,
+        label="Masks that training items share; 0: every item its own",
+        empty=f"{USUAL_MASKS} for heads, small-vgg and vgg19, else 0",
+        least=0,
         even=True,
     )
 
@@ -201,7 +217,23 @@ class Masked(Family):
     @property
     def mask_options(self) -> dict[str, Any]:
         """How its mask layers are made, but for their seed."""
-        return {"groups": self.groups or None, "masks": self.masks}
+        return {"groups": self.groups or None, "masks": self.masks or None}
+
+    def fitted_to(self, items: int) -> Self:
+        """With masks that so many training items can share.
+
+        Raises:
+            TurnoverError: if more masks were chosen than there are items.
+        """
+        if self.masks is None:
+            fit = (self.usual_masks or 0) <= items and not self.groups % 2
+            return replace(self, masks=self.usual_masks if fit else None)
+        if self.masks > items:
+            raise TurnoverError(
+                f"--masks {self.masks}: more than the {items} training items; choose fewer, or 0 "
+                "so that every item has its own"
+            )
+        return replace(self, masks=self.masks or None)
 
     def in_one(self, settings: TrainSettings) -> dict[str, Any]:
         """The arguments of models that hold all members in one."""

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from turnover.attribution.dropout import TurnoverDropout, turnover_layers
-from turnover.attribution.engine.naive import masks_of_training
+from turnover.attribution.engine.naive import logits_of, masks_of_training, weights_type
 from turnover.attribution.ensemble import Ensemble
 from turnover.attribution.norms import moving_norms, split_norms, two_sets
 from turnover.attribution.scope import MaskScope, entered, turnover
@@ -133,7 +133,7 @@ def _check(module: object, model: str, classes: int, rows: Tensor) -> None:
     layers.
 
     A module that cannot read the inputs as they are, but can in the number type of its weights,
-    gets them in that type from then on.
+    gets them in that type from then on; one that returns more than logits returns these alone.
     """
     if not isinstance(module, nn.Module):
         raise TurnoverError(
@@ -147,13 +147,16 @@ def _check(module: object, model: str, classes: int, rows: Tensor) -> None:
             plain = module(rows)
         except RuntimeError:
             if (
-                (kind := _weights_type(module)) is None
+                (kind := weights_type(module)) is None
                 or not rows.is_floating_point()
                 or kind == rows.dtype
             ):
                 raise
             module.register_forward_pre_hook(_as_weights)
             plain = module(rows)
+        if not isinstance(plain, Tensor):
+            plain = logits_of(plain)
+            module.register_forward_hook(_only_logits)
         with entered(MaskScope(torch.arange(2), False, expected=masks_of_training(module, rows))):
             masked = module(rows)
     split_norms(module)
@@ -167,17 +170,14 @@ def _check(module: object, model: str, classes: int, rows: Tensor) -> None:
             )
 
 
-def _weights_type(module: nn.Module) -> torch.dtype | None:
-    """The number type of a module's first floating-point weights."""
-    return next(
-        (parameter.dtype for parameter in module.parameters() if parameter.is_floating_point()),
-        None,
-    )
-
-
 def _as_weights(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """A module's inputs in the type of its weights."""
-    return (inputs[0].to(_weights_type(module)), *inputs[1:])
+    return (inputs[0].to(weights_type(module)), *inputs[1:])
+
+
+def _only_logits(module: nn.Module, inputs: tuple[Tensor, ...], output: object) -> Tensor:
+    """Of a module that returns more than its logits."""
+    return logits_of(output)
 
 
 def _last_masked(model: nn.Module, x: Tensor) -> Tensor:

@@ -86,15 +86,11 @@ def plan_run(settings: TrainSettings, folder: Path) -> TrainingPlan:
     assert settings.label_noise is not None
     if settings.label_noise:
         data = plant_label_noise(data, settings.label_noise, settings.seed)
+    family = settings.family
     if data.train.images is not None:
         shape = data.train.images.shape[1:]
-        family = settings.family.for_images(str(settings.model), settings.data, shape)
-        settings = settings.with_family(family)
-    if (masks := settings.options.get("masks") or 0) > (items := len(data.train)):
-        raise TurnoverError(
-            f"--masks {masks}: more than the {items} training items; choose fewer, or leave it out "
-            "(masks=None) so that every item has its own"
-        )
+        family = family.for_images(str(settings.model), settings.data, shape)
+    settings = settings.with_family(family.fitted_to(len(data.train)))
     plan = TrainingPlan(settings, data, folder)
     _check_resumable(plan)
     return plan

@@ -32,29 +32,3 @@ def build_demo(folder: Path, data: str, device_choice: str | None = None) -> Non
     if not run_folder.exists():
         train_run(TrainSettings(data), run_folder, device_choice)
     compute_influence(Run(run_folder), "validation", device_choice)
-
-
-def measure_demos(folder: Path) -> None:
-    """Begin, at low priority, to measure what takes too long for `make run` to wait for: whether
-    cleansing helps each demo run. One that was measured, or stopped by somebody, is left alone.
-
-    Raises:
-        TurnoverError: if a job cannot be started.
-    """
-    from turnover.jobs import State, find_jobs, resume_job, start_job
-    from turnover.runs.run import Run
-    from turnover.workflows.cleansing_results import OWN, curve_of
-
-    for data in reversed(DATA):  # the quicker one first
-        if not is_built(folder, data):
-            continue
-        run = Run(demo_folder(folder, data))
-        curve = curve_of(run, OWN)
-        if run.manifest["settings"]["data"] != data or (curve and not curve.stale):
-            continue
-        step = ["cleanse", "--run", str(run.folder), "--repeats", "4", "--validation", OWN]
-        known = next((job for job in find_jobs(folder) if list(job.steps[0]) == step), None)
-        if known is None or known.state is State.DONE:
-            start_job(folder, [step], f"Does cleansing help {run.name}?", low=True)
-        elif known.state is State.LOST:
-            resume_job(known)

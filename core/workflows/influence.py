@@ -72,7 +72,7 @@ little.
 
 
 def compute_influence(
-    run: Run,
+    run: Run | str | Path,
     targets: str = "validation",
     device_choice: str | None = None,
     full_bytes: int = FULL_BYTES,
@@ -96,6 +96,7 @@ def compute_influence(
         TurnoverError: if the run or the device cannot be used, the disk is full, or another process
             computes influences of this run.
     """
+    run = run if isinstance(run, Run) else Run(Path(run))
     device = choose_device(device_choice)
     request = Request(targets, str(device), full_bytes, memory, precision, most)
     with alone(run.folder / ".influence.lock", f"computing influences of {run.folder}"):

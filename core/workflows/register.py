@@ -11,8 +11,9 @@ from __future__ import annotations
 import shutil
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -44,15 +45,19 @@ from turnover.training.history import History
 from turnover.workflows.train import model_inputs, splits_of
 
 _ERRORS = 2
+_PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 _COMPILED = "_orig_mod."
 """Prefix that `torch.compile` adds to the names of a module's tensors."""
 
 
 def register_run(
-    settings: TrainSettings, weights: Path, folder: Path, device_choice: str | None = None
+    settings: TrainSettings,
+    weights: Sequence[Path],
+    folder: Path,
+    device_choice: str | None = None,
 ) -> dict[str, Any]:
-    """Make a run of the weights in a safetensors file; returns what `turnover register --json`
-    prints.
+    """Make a run of the weights in safetensors files, one a member; returns what `turnover register
+    --json` prints.
 
     Raises:
         TurnoverError: for bad settings or data, a folder that exists or has an unfinished training,
@@ -60,15 +65,18 @@ def register_run(
     """
     device = choose_device(device_choice)
     _require_own(settings.model)
-    plan = plan_run(replace(settings, members=1, label_noise=0.0), folder)
-    return _register(plan, _read(weights), str(weights), device)
+    plan = plan_run(replace(settings, members=len(weights), label_noise=0.0), folder)
+    states = {str(file): _read(file) for file in weights}
+    if len(states) < len(weights):
+        raise TurnoverError("--weights: a file is named twice; give every member its own")
+    return _register(plan, states, device)
 
 
 def save_run(
     folder: str | Path,
     data: Dataset,
-    module: nn.Module,
-    model: str,
+    module: nn.Module | Sequence[nn.Module],
+    model: str | Callable[..., nn.Module],
     *,
     seed: int = 0,
     encoder: str = DEFAULT_ENCODER,
@@ -81,10 +89,10 @@ def save_run(
         folder: of the new run; it must not exist.
         data: what it was trained and is validated on; the instance ids of the training were the
             positions in `data.train`.
-        module: the trained module.
+        module: the trained module; or several, the members of the run.
         model: `module:function`, the code that builds the same architecture
-            (`turnover.models.own`).
-        seed: what the function was called with.
+            (`turnover.models.own`), or that function itself.
+        seed: what the function was called with; with seed + k for member k.
         encoder: whose features or tokens a module for texts reads.
         max_tokens: how many tokens of a text it reads; the default of training by default.
         device: to compute on; the best one by default.
@@ -93,20 +101,37 @@ def save_run(
         TurnoverError: for a folder that exists or has an unfinished training, data and module that
             do not fit, or a module with other masks than the function's.
     """
+    several = isinstance(module, list | tuple | nn.ModuleList)
+    modules: list[Any] = [
+        each.module if isinstance(each, _PARALLEL) else each
+        for each in (module if several else [module])  # type: ignore[union-attr]
+    ]
+    meant: list[tuple[str, Any, Any]] = [
+        *(("folder", folder, str | Path), ("data", data, Dataset), ("seed", seed, Integral)),
+        ("max_tokens", max_tokens, Integral | None),
+        *(("module", each, nn.Module) for each in modules or [None]),
+    ]
+    for name, value, kind in meant:
+        if not isinstance(value, kind):
+            raise TurnoverError(
+                f"save_run: {name} is a {type(value).__name__}; call save_run(folder, data, module,"
+                " 'module:function', seed=0) with a turnover.Dataset and trained modules"
+            )
+    model = _named(model)
     _require_own(model)
     wanted = TrainSettings(
         data.name,
         model=model,
-        members=1,
+        members=len(modules),
         label_noise=0.0,
-        seed=seed,
-        options={"encoder": encoder, "max_tokens": max_tokens} if data.kind == "text" else {},
+        seed=int(seed),
+        options={"encoder": str(encoder), "max_tokens": max_tokens} if data.kind == "text" else {},
     )
     plan = TrainingPlan(wanted.resolved(data.kind), check_dataset(data), Path(folder))
     check_free(plan.folder, "another folder")
-    result = _register(
-        plan, module.state_dict(), "the module", choose_device(device), trained=module
-    )
+    where = ["the module"] if len(modules) == 1 else [f"module {k}" for k in range(len(modules))]
+    states = dict(zip(where, (each.state_dict() for each in modules), strict=True))
+    result = _register(plan, states, choose_device(device), trained=modules)
     if not result["learned"]:
         warnings.warn(UNLEARNED, stacklevel=2)
     return Run(plan.folder)
@@ -116,6 +141,23 @@ UNLEARNED = (
     "items do no better under their own masks than under the flipped ones: was the model trained "
     "under these masks, with positions as ids?"
 )
+
+
+def _named(model: str | Callable[..., nn.Module]) -> str:
+    """A function's name as `module:function`.
+
+    Raises:
+        TurnoverError: for one that no file defines under that name.
+    """
+    if isinstance(model, str):
+        return model
+    name, function = (str(getattr(model, part, "")) for part in ("__module__", "__qualname__"))
+    if name in ("", "__main__", "builtins") or not function.isidentifier():
+        raise TurnoverError(
+            f"model: a {type(model).__name__} that no file defines by its name; write the function "
+            "to a file mine.py, and name it as 'mine:build'"
+        )
+    return f"{name}:{function}"
 
 
 def _require_own(model: str | None) -> None:
@@ -139,11 +181,13 @@ def _read(weights: Path) -> dict[str, Tensor]:
 
 def _register(
     plan: TrainingPlan,
-    state: Mapping[str, Tensor],
-    where: str,
+    states: Mapping[str, Mapping[str, Tensor]],
     device: torch.device,
-    trained: nn.Module | None = None,
+    trained: Sequence[nn.Module] = (),
 ) -> dict[str, Any]:
+    """Make a run of members' weights, by where they are from, and of their modules if these are
+    there.
+    """
     with alone(plan.lock, f"making {plan.folder}"):
         if has_checkpoint(plan.partial):
             raise TurnoverError(
@@ -156,16 +200,17 @@ def _register(
             train, validation = splits_of(plan.data, inputs, device)
             model = plan.settings.build(len(plan.data.classes), tuple(train.inputs.shape[1:]))
             assert isinstance(model, OwnMembers)
-            _fill(model.models[0], state, where)
-            if trained is not None:
-                masks_of_training(trained, train.inputs)
-                _check_masks(trained, model.models[0], str(plan.settings.model))
+            for member, (where, state) in zip(model.models, states.items(), strict=True):
+                _fill(member, state, where)
+            for member, module in zip(model.models, trained, strict=False):
+                masks_of_training(module, train.inputs)
+                _check_masks(module, member, str(plan.settings.model))
             placed(model, device)
             history = measured(model, train, validation)
             model.find_leaks(train.inputs, train.labels)
             seconds = time.perf_counter() - begun
             results = results_of(plan.data, model, history, None, seconds, device)
-            facts = {"recipe": {}, "results": results, "adopted": where}
+            facts = {"recipe": {}, "results": results, "adopted": ", ".join(states)}
             write_run(partial, plan.folder, plan.data, plan.settings, model, history, inputs, facts)
         except OSError as error:
             raise disk_error(partial, error) from None
@@ -196,7 +241,7 @@ def _check_masks(trained: nn.Module, built: nn.Module, model: str) -> None:
     if len(trained_layers) != len(built_layers) or not all(alike):
         raise TurnoverError(
             f"{model} makes other masks than the module has; give the seed and the masks= that it "
-            "was built with, and fixed layer= numbers"
+            "was built with (module k of several has seed + k), and fixed layer= numbers"
         )
 
 
@@ -230,7 +275,13 @@ def _fill(module: nn.Module, state: Mapping[str, Tensor], where: str) -> None:
                 f"{where}: {name!r} {has}, but {needs}; give the weights and the function of one "
                 "model"
             )
-    module.load_state_dict(tensors)
+    try:
+        module.load_state_dict(tensors)
+    except (RuntimeError, NotImplementedError) as error:
+        raise TurnoverError(
+            f"{where}: the weights cannot be read ({' '.join(str(error).split())[-120:]}); give "
+            "tensors that are in memory"
+        ) from None
 
 
 def _learned(history: History) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from turnover.dashboard.shared.notice import no_influence
+from turnover.dashboard.shared.prove import show_proving
 from turnover.dashboard.state import Opened, current_run
 from turnover.dashboard.training_data.browser import browser_of, show_browser
 from turnover.dashboard.training_data.together import drawn_map, show_together
@@ -15,6 +16,7 @@ def explore(opened: Opened) -> None:
     """Items, panel and what is below; a step or a decision runs only this."""
     browser = browser_of(opened.run)
     show_browser(opened, browser, drawn_map(opened, browser.place))
+    show_proving(opened.run)
     show_together(opened, browser.selected)
 
 

@@ -37,7 +37,7 @@ from turnover.dashboard.errors.own_view import OWN, Collection
 from turnover.dashboard.errors.pane_view import decisions, own_pane, pane, proof_facts
 from turnover.dashboard.shared.component import Tab, Undo, component, stamp_of, store, tried, undo
 from turnover.dashboard.shared.flag_form import current_flags, current_judgements, flags_of
-from turnover.dashboard.shared.prove import begin_proof, errors_of, proving, seconds_words
+from turnover.dashboard.shared.prove import begin_proof, is_proving, proof_steps, seconds_words
 from turnover.dashboard.state import PLACE, Opened
 from turnover.errors import counted
 from turnover.explain.explanation import ErrorItem
@@ -175,7 +175,7 @@ def receive(opened: Opened) -> None:
     message = read_message(st.session_state[KEY].get("message"), run.classes, sizes)
     if message and message.stamp == stamp_of(opened):
         before = explorer.place
-        hear(explorer, message, flags_of(run), run.classes, partial(begin_proof, run))
+        hear(explorer, message, flags_of(run), run.classes, lambda error: begin_proof(run, [error]))
         if (before.more, before.containing) != (explorer.place.more, explorer.place.containing):
             open_more(explorer.place)
 
@@ -232,6 +232,7 @@ def _data(opened: Opened, explorer: Explorer, collection: Collection) -> dict[st
     panes = _panes(opened, collection, near, matching[index]) if matching else {}
     flags, judged, proofs = current_flags(run), current_judgements(run), read_proofs(run)[0]
     groups, waiting = _groups(opened, collection), {own.id for own in collection.unknown}
+    at_work = proof_steps(run)
     rows = window(index, len(matching))
     rows_name = f"{stamp_of(opened)} {explorer.place.filters} {rows} {collection.changes}"
     if matching:
@@ -260,7 +261,9 @@ def _data(opened: Opened, explorer: Explorer, collection: Collection) -> dict[st
         "more": len(panes) < len(near),
         "flags": decisions(flags, panes.values()),
         "proofs": proof_facts(proofs, near, opened.causes),
-        "proving": sorted(errors_of(proving(run)) & {*panes}),
+        "proving": [
+            one.id for one in near if one.position >= 0 and is_proving(run, at_work, [one.position])
+        ],
         "proveTime": seconds_words(run, proofs),
         "flagged": len(flags),
         "decided": len(flags) + len(judged),

@@ -56,11 +56,7 @@ function proofBlock(S, pane) {
   const proof = S.proofs.get(pane.id)?.why;
   if (proof) return el("p", { class: `proof ${proof.verdict.replace(" ", "-")}`,
     "data-turnover": "proof", title: proof.hover }, proof.words);
-  const busy = S.isProving(pane.id);
-  const time = S.data.proveTime ? ` (${S.data.proveTime})` : "";
-  return button(busy ? "Retraining …" : `Prove it${time}`, "prove", () => S.prove(pane),
-    { class: "prove", disabled: busy,
-      title: "Trains again without what Why names, and without as many random ones" });
+  return proveButton(S, S.isProving(pane.id), () => S.prove(pane));
 }
 
 // Whose mistake it is, as people see it; the same key or button again takes it back.
@@ -104,7 +100,7 @@ function cardBlock(S, card, side) {
       "data-position": card.position, "data-id": card.id, "aria-current": focused ? "true" : null,
       onclick: () => S.focusCard(card.position), onfocusin: () => S.focusCard(card.position) },
     el("div", { class: "line" }, chip(card.label), doubtChip(card.doubt), strength(card, side),
-      verdict ? el("span", { class: "chip verdict", title: "By retraining without it and others" },
+      verdict ? el("span", { class: "chip verdict", title: "By retraining without it, alone or with others" },
         verdict) : ""),
     content(card, `training image labelled ${card.label}`),
     el("div", { class: "foot" },

@@ -87,7 +87,9 @@ def _pick(table: str, rows: Sequence[RunRow]) -> None:
 
 
 def show_work() -> None:
-    """The jobs of all runs, newest first: the last one and what is not done; others on demand."""
+    """The jobs of all runs, newest first: the last one and what is not done, but for what waits at
+    low priority; others on demand.
+    """
     if not find_jobs(runs_folder()):
         return
     show_jobs(_open_jobs)
@@ -98,7 +100,8 @@ def show_work() -> None:
 
 def _open_jobs() -> list[Job]:
     jobs = find_jobs(runs_folder())
-    return [job for number, job in enumerate(jobs) if not number or job.state is not State.DONE]
+    waiting = [job for job in jobs if not (job.low and job.state is State.QUEUED)]
+    return [job for number, job in enumerate(waiting) if not number or job.state is not State.DONE]
 
 
 def _done_jobs() -> list[Job]:

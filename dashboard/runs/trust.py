@@ -20,10 +20,12 @@ from turnover.dashboard.runs.measured_view import (
 )
 from turnover.dashboard.runs.trust_view import build_trust, open_measures, time_to_measure
 from turnover.dashboard.shared.jobs import begin_job
+from turnover.dashboard.shared.jobs_view import jobs_with
 from turnover.dashboard.shared.notice import chart, heading, no_influence, notice, problem, quiet
-from turnover.dashboard.state import current_run
+from turnover.dashboard.state import current_run, runs_folder
 from turnover.explain.html import safe
 from turnover.explain.words import snippet
+from turnover.jobs import find_jobs
 from turnover.research.evaluate.results import MEASURES, Results, read_results
 from turnover.runs.run import Run
 
@@ -48,7 +50,11 @@ def show_trust() -> None:
         quiet(*trust.checked)
     for text in results.problems:
         problem("A result cannot be shown", text)
-    _ask_to_measure(run, open_measures(run, results))
+    jobs = jobs_with(find_jobs(runs_folder()), "evaluate", run.folder)
+    if asked := [job.steps[0][-1] for job in jobs if job.state.active]:
+        quiet(f"Being measured ({', '.join(asked)}). This page need not stay open.")
+    else:
+        _ask_to_measure(run, open_measures(run, results))
     if results.found:
         with st.expander(
             "What was measured, and how other methods do", expanded=KEY in st.query_params

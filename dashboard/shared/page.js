@@ -5,7 +5,7 @@
 
 const WAIT = 120; // milliseconds between two messages on steps
 const GAP = 1000; // in which a component that was taken away may come back
-const PATIENCE = 3000; // for which the list is awaited, to be scrolled where it was
+const PATIENCE = 3000; // for which what is yet to come is awaited, to be scrolled where it was
 const mounted = new WeakMap();
 let kept = null;
 
@@ -29,6 +29,12 @@ const doubtChip = (doubt) => doubt ? chip(`label? ${doubt.label} · ${doubt.chan
 
 function button(text, focus, onclick, attributes) {
   return el("button", { type: "button", "data-focus": focus, onclick, ...attributes }, text);
+}
+
+function proveButton(S, busy, onclick) {
+  const time = S.data.proveTime ? ` (${S.data.proveTime})` : "";
+  return button(busy ? "Retraining …" : `Prove it${time}`, "prove", onclick, { class: "prove", disabled: busy,
+    title: "Trains again without what is said to have taught it, and without as many random ones" });
 }
 
 // A choice among [value, words] pairs, the chosen one first in mind.
@@ -117,19 +123,23 @@ function pageState(own) {
     const state = push ? {} : history.state;
     history[push ? "pushState" : "replaceState"](state, "", `${location.pathname}?${query}`);
   };
+  // what was taken away, or is yet to be scrolled where it was, has no scroll to keep
   S.keepScroll = () => {
-    if (location.pathname !== S.path || !main() || Date.now() < S.due) return;
+    if (location.pathname !== S.path || !main() || !S.root.isConnected || Date.now() < S.due) return;
     const scroll = [main().scrollTop, S.root.querySelector(".rows")?.scrollTop ?? 0];
     history.replaceState({ ...history.state, scroll }, "");
   };
   S.bringScroll = () => {
+    S.due = Date.now() + PATIENCE;
+    requestAnimationFrame(S.tryScroll);
+  };
+  // again and again, since what makes the page long enough comes bit by bit
+  S.tryScroll = () => {
     const scroll = history.state?.scroll;
-    if (!scroll) S.due = 0;
-    if (!scroll) return;
-    const rows = S.root.querySelector(".rows");
+    if (!scroll || S.ends.signal.aborted || Date.now() >= S.due) return void (S.due = 0);
     main()?.scrollTo(0, scroll[0]);
-    rows?.scrollTo(0, scroll[1]);
-    S.due = S.due && rows?.scrollTop >= scroll[1] ? 0 : S.due;
+    S.root.querySelector(".rows")?.scrollTo(0, scroll[1]);
+    requestAnimationFrame(S.tryScroll);
   };
   S.back = () => {
     const query = new URLSearchParams(location.search);
@@ -139,7 +149,7 @@ function pageState(own) {
     S.moved = true;
     S.arrive(place, query.get("item") ?? "", same(place, S.place));
     S.send();
-    requestAnimationFrame(S.bringScroll);
+    S.bringScroll();
   };
   S.follow = (event, href) => {
     if (event.metaKey || event.ctrlKey || event.shiftKey || event.button) return;
@@ -161,7 +171,6 @@ function pageState(own) {
     const scroll = place.firstChild?.scrollTop ?? 0;
     place.replaceChildren(make());
     if (place.firstChild) place.firstChild.scrollTop = scroll;
-    if (Date.now() < S.due) requestAnimationFrame(S.bringScroll);
     if (kept) place.querySelector(`[data-focus="${kept}"]`)?.focus({ preventScroll: true });
   };
   return S;
@@ -191,6 +200,8 @@ function listen(S) {
   const { signal } = S.ends;
   document.addEventListener("keydown", (event) => onKey(S, event), { signal });
   window.addEventListener("popstate", () => S.back(), { signal });
+  for (const hand of ["wheel", "touchmove", "pointerdown", "keydown"]) // the reader's own scroll is kept
+    document.addEventListener(hand, () => { S.due = 0; }, { signal, capture: true, passive: true });
   document.addEventListener("scroll", () => {
     clearTimeout(S.scrolling);
     S.scrolling = setTimeout(S.keepScroll, 200);
@@ -211,8 +222,7 @@ function mount(parentElement, data) {
   }
   mounted.set(parentElement, S);
   kept = S;
-  S.due = Date.now() + PATIENCE;
-  requestAnimationFrame(S.bringScroll);
+  S.bringScroll();
   return S;
 }
 

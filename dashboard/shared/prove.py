@@ -23,21 +23,34 @@ def prove_button(run: Run, error: str, name: str, options: Sequence[str], key: s
     """
     time = seconds_words(run, read_proofs(run)[0]) or "by retraining"
     if st.button(f"{name} ({time})", key=key, help=HELP):
-        begin_job(_step(run, error, options), _label(error))
+        begin_job([*_command(run), "--error", error, *options], f"Prove who taught {error}")
 
 
-def begin_proof(run: Run, position: int) -> str:
-    """Begin to prove the cause of an error, unless that is under way; returns why it cannot, or
-    "".
+def begin_proof(run: Run, errors: Sequence[int], item: int | None = None) -> str:
+    """Begin to prove the causes of errors, or that one training item alone taught them, unless that
+    is under way; returns why it cannot, or "".
     """
-    error = str(run.item("validation", position)["id"])
-    if any(job.state.active and errors_of([job]) == {error} for job in proving(run)):
+    if is_proving(run, proof_steps(run), errors, item):
         return ""
+    step = _step(run, errors, item)
+    label = f"Prove who taught {step[4]}" if item is None else f"Prove what {step[-1]} taught"
     try:
-        start_job(runs_folder(), [_step(run, error)], _label(error))
+        start_job(runs_folder(), [step], label)
     except TurnoverError as problem:
         return str(problem)
     return ""
+
+
+def proof_steps(run: Run) -> list[list[str]]:
+    """What is at work of that."""
+    return [[*job.steps[0]] for job in proving(run) if job.state.active]
+
+
+def is_proving(
+    run: Run, steps: list[list[str]], errors: Sequence[int], item: int | None = None
+) -> bool:
+    """Whether that is among the `steps` at work."""
+    return bool(steps) and _step(run, errors, item) in steps
 
 
 def seconds_words(run: Run, proofs: Sequence[Proof]) -> str:
@@ -52,21 +65,17 @@ def proving(run: Run) -> list[Job]:
     return [job for job in jobs if job.state is not State.DONE]
 
 
-def errors_of(jobs: Sequence[Job]) -> set[str]:
-    """The ids of the errors that are being proved."""
-    steps = [job.steps[0] for job in jobs if job.state.active]
-    return {step[step.index("--error") + 1] for step in steps if "--error" in step[:-1]}
-
-
 def show_proving(run: Run) -> None:
     """Draw these, while there are any."""
     if proving(run):
         show_jobs(lambda: proving(run))
 
 
-def _step(run: Run, error: str, options: Sequence[str] = ()) -> list[str]:
-    return ["prove", "--run", str(run.folder), "--error", error, *options]
+def _command(run: Run) -> list[str]:
+    return ["prove", "--run", str(run.folder)]
 
 
-def _label(error: str) -> str:
-    return f"Prove who taught {error}"
+def _step(run: Run, errors: Sequence[int], item: int | None) -> list[str]:
+    ids = [str(run.item("validation", error)["id"]) for error in errors]
+    named = [] if item is None else ["--items", str(run.item("train", item)["id"])]
+    return [*_command(run), *(word for id in ids for word in ("--error", id)), *named]

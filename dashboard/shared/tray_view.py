@@ -197,7 +197,7 @@ def _sides(decisions: Sequence[Decision]) -> tuple[Side, ...]:
         Side(
             letter,
             verdict_words(group[-1].flag),
-            tuple(_who(decision) for decision in group),
+            tuple(who_words(decision) for decision in group),
             tuple(decision.flag.note for decision in group if decision.flag.note),
             group[-1].flag,
         )
@@ -205,7 +205,8 @@ def _sides(decisions: Sequence[Decision]) -> tuple[Side, ...]:
     )
 
 
-def _who(decision: Decision) -> str:
+def who_words(decision: Decision) -> str:
+    """By whom and when."""
     return (
         f"{decision.flag.by}{' (imported)' if decision.imported else ''}, "
         f"{minute(decision.flag.at)}"

@@ -8,7 +8,7 @@ const LISTED = ["sort", "label", "flagged", "search"]; // what the list depends 
 
 function makeState(root) {
   const S = pageState({ root, order: [], chances: [], chunks: new Set(), panels: new Map(),
-    selected: new Set(), anchor: 0, opening: false, map: null, mapName: "", peek: -1, peeked: null,
+    told: new Map(), selected: new Set(), anchor: 0, opening: false, map: null, mapName: "", peek: -1, peeked: null,
     hover: null, looked: 0, done: "" });
   S.news = () => ({ chunks: [...S.chunks], panels: [...S.panels.keys()],
     selected: [...S.selected], map: S.mapName, peek: S.peek, index: Math.max(0, S.looked) });
@@ -86,7 +86,8 @@ function makeState(root) {
     const undo = kind === "undo";
     if (!undo && !positions.length) return;
     S.pending.push({ number: ++S.number, kind, positions, ...more });
-    if (!undo) {
+    if (kind === "prove") S.done = "";
+    else if (!undo) {
       S.done = `${positions.length.toLocaleString("en")} ${positions.length > 1 ? "items" : "item"}: ${
         { accept: "relabel to the proposal", clear: "no flag" }[kind] ?? kind}`;
       S.selected = new Set();
@@ -127,7 +128,8 @@ function makeState(root) {
     S.piece("acts", [S.stamp, S.total, [...S.selected].length, S.pending.length, data.undo, data.decided,
       data.problem, S.done, S.awaiting], () => drawActs(S));
     S.piece("items", [S.stamp, view, S.total > 0], () => view === "map" ? drawMap(S) : drawItems(S));
-    S.piece("panel", [S.item, S.panels.has(S.item), decisionOf(S, S.panels.get(S.item)?.position) ?? 0],
+    S.piece("panel", [S.item, S.panels.has(S.item), decisionOf(S, S.panels.get(S.item)?.position) ?? 0,
+      S.told.get(S.item), S.pending.some((act) => act.kind === "prove")],
       () => S.item ? drawPanel(S) : el("span"));
     if (view === "map") paint(S); else S.fill();
   };
@@ -135,7 +137,7 @@ function makeState(root) {
 }
 
 function decisionOf(S, position) {
-  const waiting = S.pending.filter((act) => act.kind !== "undo" && act.positions.includes(position)).at(-1);
+  const waiting = S.pending.filter((act) => !["undo", "prove"].includes(act.kind) && act.positions.includes(position)).at(-1);
   if (!waiting) return S.flags.get(position);
   const doubt = S.rows.get(position)?.doubt;
   const relabel = waiting.kind === "accept" || waiting.kind === "relabel";
@@ -145,7 +147,8 @@ function decisionOf(S, position) {
 
 // What Python says; returns whether it says where to go.
 function adopt(S, data) {
-  const turned = hearOf(S, data, S.chunks, S.panels, S.selected);
+  const turned = hearOf(S, data, S.chunks, S.panels, S.selected, S.told);
+  if (data.told) S.told.set(data.told.id, data.told);
   if (data.map) Object.assign(S, { map: data.map, mapName: data.map.name });
   if (data.peeked) S.peeked = data.peeked;
   for (const panel of data.panels) S.panels.set(panel.id, panel);

@@ -8,7 +8,8 @@ match, where that has changed, and with the rows, panels and map that the browse
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ import streamlit as st
 
 from turnover.dashboard.shared.component import Tab, component, stamp_of, store, undo
 from turnover.dashboard.shared.flag_form import current_flags, current_judgements, flags_of
+from turnover.dashboard.shared.prove import begin_proof, is_proving, proof_steps, seconds_words
 from turnover.dashboard.state import BROWSED, Opened
 from turnover.dashboard.training_data.browse_view import (
     FLAGGED,
@@ -37,9 +39,11 @@ from turnover.dashboard.training_data.browse_view import (
 )
 from turnover.dashboard.training_data.map_view import COLOURS, PLACES, ways
 from turnover.dashboard.training_data.message_view import Act, Message, read_message, verdicts
-from turnover.dashboard.training_data.panel_view import panel
+from turnover.dashboard.training_data.panel_view import panel, told
+from turnover.errors import TurnoverError
 from turnover.explain.words import snippet, visible
-from turnover.flags import Flag
+from turnover.flags import Decision, Flag
+from turnover.runs.proofs import read_proofs
 from turnover.runs.run import Run
 
 KEY = "browser"
@@ -94,11 +98,19 @@ def receive(opened: Opened) -> None:
         st.session_state[KEY].get("message"), run.classes, len(run.train), len(run.items)
     )
     if message and message.stamp == stamp_of(opened):
-        hear(browser_of(run), message, opened.training)
+        hear(browser_of(run), message, opened.training, partial(_prove, opened))
 
 
-def hear(browser: Browser, message: Message, training: Training) -> None:
-    """Go where a message is, and store its decisions that are new, each once."""
+def _prove(opened: Opened, position: int) -> str:
+    return begin_proof(opened.run, _taught(opened, position), position)
+
+
+def hear(
+    browser: Browser, message: Message, training: Training, prove: Callable[[int], str]
+) -> None:
+    """Go where a message is, and store its decisions that are new, each once; `prove` begins to
+    prove what an item taught, and returns why it cannot.
+    """
     run = training.run
     flags = flags_of(run)
     browser.place, browser.heard = place_of(message.place, run.classes), message
@@ -106,6 +118,8 @@ def hear(browser: Browser, message: Message, training: Training) -> None:
     def decide(act: Act) -> str:
         if act.kind == "undo":
             return undo(flags, browser.steps)
+        if act.kind == "prove":
+            return next(filter(None, map(prove, act.positions)), "")
         wanted = verdicts(act, run.classes, training.suspects, current_flags(run))
         return store(flags, wanted, "", browser.steps) if wanted else ""
 
@@ -145,6 +159,7 @@ def _data(
             chunk: rows(training, order[chunk * STEP : (chunk + 1) * STEP]) for chunk in wanted
         },
         "panels": _panels(opened, browser, at, order),
+        **_told(opened, at),
         "lost": ""
         if at is not None or not place.item
         else f"“{snippet(place.item, 80)}” is not among the training items of this run.",
@@ -178,6 +193,24 @@ def _facts(opened: Opened) -> dict[str, Any]:
         "colours": [*COLOURS.items()],
         "ways": ways(),
     }
+
+
+def _told(opened: Opened, position: int | None) -> dict[str, Any]:
+    """What changes of the opened item: decisions, proofs, and whether one is at work."""
+    if position is None:
+        return {}
+    run, proofs = opened.run, read_proofs(opened.run)[0]
+    decided = list[Decision]()
+    with suppress(TurnoverError):  # which `current_flags` tells
+        decided = flags_of(run).history(position)
+    about = told(run, position, decided, proofs)
+    about["proving"] = is_proving(run, proof_steps(run), _taught(opened, position), position)
+    return {"told": about, "proveTime": seconds_words(run, proofs)}
+
+
+def _taught(opened: Opened, position: int) -> list[int]:
+    """The errors in its panel that an item taught."""
+    return [error["position"] for error in _panel(opened, position)["taught"]]
 
 
 def _panels(

@@ -16,11 +16,11 @@ _MOST = 5_000_000
 
 class Act(Sent):
     """One decision: its number in this tab, what, and on which training items; `accept` relabels
-    each of them to the label that is proposed for it.
+    each of them to the label that is proposed for it, `prove` is the wish to prove what one taught.
     """
 
     number: Count
-    kind: Literal["drop", "relabel", "accept", "keep", "clear", "undo"]
+    kind: Literal["drop", "relabel", "accept", "keep", "clear", "undo", "prove"]
     positions: Annotated[list[Count], Field(max_length=_MOST, default_factory=list)]
     label: Count | None = None
 

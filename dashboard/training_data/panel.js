@@ -7,7 +7,7 @@ function drawPanel(S) {
     button("Close", "close", () => S.close(), { title: "Key Esc" }));
   if (!pane) return el("aside", { class: "panel", "aria-label": "Training item", "data-turnover": "panel" }, head,
     el("p", { class: "quiet" }, S.data.lost || "…"));
-  const decision = decisionOf(S, pane.position);
+  const [decision, told] = [decisionOf(S, pane.position), S.told.get(pane.id)];
   const act = (words, kind, key, more) => button(words, `panel-${kind}`,
     () => S.act(kind, [pane.position], more), { title: key && `Key ${key}` });
   const labels = choice("New label", "panel-label",
@@ -24,10 +24,14 @@ function drawPanel(S) {
       act("Keep", "keep", "G"), labels, decision && decision.action !== "clear" ? act("Clear", "clear", "C") : ""),
     el("p", { class: "standing" }, pane.facts.map(([words, hover]) => el("span", { title: hover }, `${words} `))),
     part(S, "Taught these errors", pane.taught, "No error has it among the ten that taught it most.",
-      pane.more ? `… and ${pane.more.toLocaleString("en")} more` : ""),
+      pane.more ? `… and ${pane.more.toLocaleString("en")} more` : "", told?.proofs),
+    told && pane.taught.some((error) => !told.proofs[error.id]) ? proveButton(S, told.proving
+      || S.pending.some((waiting) => waiting.kind === "prove"), () => S.act("prove", [pane.position])) : "",
     part(S, "Helps most", pane.helps, "", pane.known), part(S, "Hurts most", pane.hurts, ""),
     el("section", {}, el("h2", { title: "Mean loss over the models, epoch by epoch" }, "Its own error in training"), drawCurve(pane.curve)),
-    near(S, pane));
+    near(S, pane),
+    told?.history.length ? el("section", {}, el("h2", {}, "Decisions"), el("ol", { class: "history quiet" },
+      told.history.map((words) => el("li", { dir: "auto" }, words)))) : "");
 }
 
 function panelContent(S, pane) {
@@ -39,11 +43,14 @@ function panelContent(S, pane) {
     tail.length ? el("details", {}, el("summary", {}, "Show the rest"), words(tail)) : "");
 }
 
-// Validation items; a misclassified one leads to Errors.
-function part(S, title, items, empty, more) {
+// Validation items, with what retraining showed of some; a misclassified one leads to Errors.
+function part(S, title, items, empty, more, proofs) {
   if (!items.length && !empty) return "";
   const shown = items.map((item) => {
     const labels = item.predicted ? [chip(item.label), " → ", chip(item.predicted, "wrong")] : [chip(item.label)];
+    const proof = proofs?.[item.id];
+    if (proof) labels.push(" ", el("span", { class: "chip verdict", "data-turnover": "proof", title: proof.hover },
+      `retraining: ${proof.verdict}`));
     const body = [shownItem(S, item, `validation image of class ${item.label}`), el("span", { class: "marks" }, labels)];
     const href = `?${new URLSearchParams({ run: S.data.run, item: item.id })}`;
     const root = new URL("./", location.href).pathname + href;

@@ -6,16 +6,20 @@ On the panel stand plain words; nats, errors and ranks are in the hover texts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from turnover.dashboard.shared.content_view import content_data, data_url, doubt_data
+from turnover.dashboard.shared.tray_view import who_words
 from turnover.dashboard.training_data.browse_view import Training, row
 from turnover.explain.doubt import LIKE, nearest_items
 from turnover.explain.explanation import ErrorItem, rounded
+from turnover.explain.report import verdict_words
 from turnover.explain.words import mark, run_pieces, snippet, visible
+from turnover.flags import Decision
+from turnover.runs.proofs import Proof
 from turnover.runs.ranking import Column, finite, influence_column, word_on
 from turnover.runs.run import TRUTH, Run
 
@@ -148,11 +152,40 @@ def _target(run: Run, instance: int, column: Column, index: int) -> dict[str, An
 def _error(error: ErrorItem) -> dict[str, Any]:
     return {
         "id": error.id,
+        "position": error.position,
         "text": snippet(error.text, _TEXT),
         "image": data_url(error.image),
         "label": visible(error.label),
         "predicted": visible(error.predicted),
         "hover": "Among the ten training items that taught this error most",
+    }
+
+
+def told(
+    run: Run, position: int, decided: Sequence[Decision], proofs: Iterable[Proof]
+) -> dict[str, Any]:
+    """What changes of an item: all decisions on it, the newest first; and what retraining without
+    it alone showed of errors, by their ids.
+    """
+    alone = [proof for proof in proofs if proof.items == (position,)]
+    ids, classes = run.validation["id"].astype(str), run.classes
+    return {
+        "id": str(run.item("train", position)["id"]),
+        "history": [
+            f"{visible(verdict_words(one.flag))}: {visible(who_words(one))}"
+            f"{', undone' * bool(one.undone)}{visible(f' · {one.flag.note}' * bool(one.flag.note))}"
+            for one in reversed(decided)
+        ],
+        "proofs": {
+            ids[proof.error]: {
+                "verdict": proof.verdict,
+                "hover": visible(
+                    proof.words(classes[int(run.item("validation", proof.error)["predicted"])])
+                )
+                + f"\n{proof.numbers}",
+            }
+            for proof in alone
+        },
     }
 
 

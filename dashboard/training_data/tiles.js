@@ -112,8 +112,8 @@ function drawItem(S, position, index, columns, height) {
   box.append(el("button", { type: "button", class: "row", tabindex: current ? 0 : -1, title: row.id, onclick: click,
     onmousedown: (event) => { if (event.shiftKey) event.preventDefault(); } },
     shownItem(S, row, `training image labelled ${row.label}`),
-    el("span", { class: "marks" }, chip(row.label), doubtChip(row.doubt), row.injected ? chip("injected", "injected") : "",
-      decisionChip(decisionOf(S, position)))), tick);
+    el("span", { class: "marks" }, chip(row.label), doubtChip(row.doubt), decisionChip(decisionOf(S, position)),
+      row.injected ? chip("injected", "injected") : "")), tick);
   return box;
 }
 

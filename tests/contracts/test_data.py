@@ -84,16 +84,20 @@ def test_the_fingerprint_knows_ids_labels_classes_and_every_content() -> None:
     assert train.texts and validation.texts and images is not None
     labels, spoiled = train.labels.copy(), images.copy()
     labels[3], spoiled[7, 2, 3, 1] = 1, spoiled[7, 2, 3, 1] ^ 1
-    others = [spoiled, images.transpose(0, 2, 1, 3), images.reshape(40, 6, 4, 3)]
+    others = [images, spoiled, images.transpose(0, 2, 1, 3), images.reshape(40, 6, 4, 3)]
     changed = [
         replace(data, classes=("a", "b", "c")),
         replace(data, train=replace(train, ids=["other", *train.ids[1:]])),
         replace(data, train=replace(train, labels=labels)),
         replace(data, train=replace(train, texts=["other", *train.texts[1:]])),
         replace(data, validation=replace(validation, texts=["other", validation.texts[1]])),
-        *(data, photos),
+        data,
         *(
-            replace(photos, train=replace(photos.train, images=pixels))
+            replace(
+                photos,
+                train=replace(photos.train, images=pixels),
+                validation=replace(photos.validation, images=pixels[: len(photos.validation)] * 0),
+            )
             for pixels in (*others, images.reshape(40, 4, 18))
         ),
     ]

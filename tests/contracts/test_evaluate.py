@@ -205,6 +205,11 @@ REFUSED = {
     "no confirmed label errors; train with --data imdb-checks": "digits --measure real-errors",
     "2 members cannot be parted": "twins --measure agreement",
     "no injected wrong labels; train with --label-noise": "twins --measure injected",
+    "none.csv: no such file": "digits --measure injected --truth none.csv",
+    "other.csv: no column 'id'": "digits --measure injected --truth other.csv",
+    "is of no training item of the run": "digits --measure injected --truth nobody.csv",
+    "'x', is none of the 10 classes": "digits --measure injected --truth classless.csv",
+    "--truth is for --measure injected, not lds": "digits --measure lds --truth nobody.csv",
     "with columns test_index and train_index by --path": "twins --measure duplicates",
     "no pair has both its items here": "twins --measure duplicates --path other.csv",
     "no such file": "twins --measure duplicates --path none.csv",
@@ -225,12 +230,30 @@ def test_what_cannot_be_measured_is_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("other.csv").write_text("test_index,train_index\n1,2\n")
+    Path("nobody.csv").write_text("id,label\nnobody,2\n")
+    Path("classless.csv").write_text(f"id,label\n{Run(runs['digits']).train['id'].iloc[0]},x\n")
     kind, *more = REFUSED[message].split()
     if kind == "bare":
         others(runs["digits"], tmp_path / "bare", "influence", "fidelity")
     code, out, err = call(capsys, "evaluate", "--run", runs.get(kind, tmp_path / kind), *more)
     assert (code, out, err.count("\n")) == (2, "", 1), err
     assert message.rpartition("|")[2] in err
+
+
+def test_errors_that_the_user_knows_are_measured_as_injected_ones(
+    runs: Runs, tmp_path: Path, capsys: Capture
+) -> None:
+    """The right labels of a run with injected errors give its own figures."""
+    expected, file = answer(capsys, *asked(runs, "injected"))["rows"], tmp_path / "truth.csv"
+    train = Run(runs["digits"]).train
+    train[["id"]].assign(label=train["true_label"]).iloc[::-1].to_csv(file, index=False)
+    made = answer(capsys, *asked(runs, "injected", "--truth", file))
+    exact = [[row["method"], row["figures"]] for row in made["rows"]]
+    assert exact == [[row["method"], row["figures"]] for row in expected]
+    for lines, reason in ((2, "is there twice"), (1, "no label differs from the run's")):
+        same = train[train["label"] == train["true_label"]][["id", "label"]].iloc[[0] * lines]
+        same.to_csv(file, index=False)
+        assert reason in call(capsys, *asked(runs, "injected", "--truth", file))[2]
 
 
 def test_a_spoilt_store_is_one_line_or_computed_again(

@@ -12,21 +12,16 @@ from typing import Any
 
 import pytest
 
-import turnover.jobs as jobs
 import turnover.jobs.control as control
 from tests.helpers.fake_jobs import at_work, fake_job
-from tests.helpers.fake_runs import FakeRun
 from tests.helpers.job_testing import QUICK, ended
-from tests.helpers.kept_things import a_cleansing
 from turnover import TurnoverError
 from turnover.cli import main
 from turnover.jobs import State, cancel_job, find_jobs, forget_job, read_job, resume_job, start_job
 from turnover.jobs.control import run_job
 from turnover.jobs.job import CANCELLED, FACTS, FOLDER, GROUP, LOCK, LOG, OUTCOME, PROGRESS, TURN
-from turnover.runs.run import Run, find_runs
+from turnover.runs.run import find_runs
 from turnover.storage.lock import locked
-from turnover.workflows.cleansing_results import keep_cleansing
-from turnover.workflows.demo import measure_demos
 
 HOSTILE = ("<script>alert(1)</script>", "a\nb\r\x00c", "../../etc/passwd", "'; rm -rf / #")
 HOSTILE += ("ä" * 100_000, "")
@@ -212,33 +207,3 @@ def test_a_job_without_a_command_is_refused_and_a_folder_that_cannot_be_written_
     with pytest.raises(TurnoverError, match="cannot be written"):
         start_job(tmp_path, [QUICK], "x")
     assert find_jobs(tmp_path) == []
-
-
-def test_demo_runs_are_measured_once_and_no_other_run_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What somebody stopped stays stopped; what a restart of the machine ended goes on."""
-    begun: list[tuple[str, bool]] = []
-    monkeypatch.setattr(
-        jobs, "start_job", lambda _, steps, label, low: begun.append((steps[0][2], low))
-    )
-    monkeypatch.setattr(jobs, "resume_job", lambda job: begun.append((job.steps[0][2], job.low)))
-    folders = {}
-    for name, data in (("demo-digits", "digits"), ("demo-reviews", "mine"), ("other", "digits")):
-        folders[name] = FakeRun(name, facts={"settings": {"data": data}}).write(tmp_path)
-        (folders[name] / "causes").mkdir()
-    digits = str(folders["demo-digits"])
-    measure_demos(tmp_path)
-    assert begun == [(digits, True)]
-    step = ["cleanse", "--run", digits, "--repeats", "4", "--validation", "validation"]
-    job = fake_job(tmp_path, [step], cancelled=True)
-    measure_demos(tmp_path)
-    assert len(begun) == 1
-    (job / "cancelled").unlink()
-    measure_demos(tmp_path)
-    assert begun[1:] == [(digits, False)]
-    with at_work(job):
-        measure_demos(tmp_path)
-    keep_cleansing(Run(folders["demo-digits"]), json.loads(json.dumps(a_cleansing())))
-    measure_demos(tmp_path)
-    assert len(begun) == 2

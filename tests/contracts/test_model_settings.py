@@ -26,6 +26,7 @@ from turnover.data.sources import SOURCES
 from turnover.data.tables import OwnData
 from turnover.models.encoders import DEFAULT_ENCODER, needs_hub
 from turnover.models.families.torchvision import torchvision_networks
+from turnover.models.family import USUAL_MASKS
 from turnover.models.names import file_checksum
 from turnover.models.registry import (
     TrainSettings,
@@ -39,6 +40,7 @@ from turnover.models.torchvision import (
     torchvision_images,
     torchvision_network,
 )
+from turnover.runs.plan import plan_run
 from turnover.workflows.train import train_run
 
 __all__ = ["own_code"]
@@ -153,7 +155,7 @@ CLASHES: list[tuple[str, dict[str, Any], str]] = [
     ("text", {"max_tokens": 7}, "--max-tokens 7: choose 8 or more"),
     ("image", {"max_tokens": 99}, "--max-tokens is for heads, .*, not small-vgg; leave it out"),
     ("text", {"masks": 7}, "--masks 7: choose an even number"),
-    ("image", {"masks": 0}, "--masks 0: choose 2 or more"),
+    ("image", {"masks": -2}, "--masks -2: choose 0 or more"),
     ("image", {"model": "mine.py:build", "masks": 4}, "--masks is for .*, not mine.py:build"),
     ("text", {"colour": 1}, "--colour: there is no such option"),
     ("text", {"epochs": 0}, "--epochs 0: choose 1 or more"),
@@ -180,13 +182,33 @@ def test_settings_that_do_not_go_together_are_refused_in_one_line(
         TrainSettings.of("sst2", **options).resolved(kind)
 
 
+@pytest.mark.parametrize(
+    ("options", "masks"),
+    [
+        ({"model": "heads"}, USUAL_MASKS),
+        ({}, USUAL_MASKS),
+        ({"masks": 8}, 8),
+        ({"masks": 0}, None),
+        ({"limit": USUAL_MASKS - 1}, None),
+        ({"groups": 1}, None),
+        ({"model": "mlp"}, None),
+    ],
+)
+def test_masks_are_shared_by_default_where_they_can_be(
+    options: dict[str, Any], masks: int | None, tmp_path: Path
+) -> None:
+    chosen = {"limit": 60, "members": 1, **options}
+    plan = plan_run(TrainSettings.of("digits", **chosen), tmp_path / "run")
+    assert plan.settings.options["masks"] == masks
+
+
 UNFIT: list[tuple[dict[str, Any], str]] = [
     ({"limit": 1}, "--limit 1: choose a number from 2 to the 1200 training items"),
     ({"limit": 5000}, "--limit 5000"),
     ({"label_noise": 1.0}, "--label-noise 1.0: choose a number from 0 up to"),
     (
         {"masks": 62},
-        r"--masks 62: more than the 60 training items; .* or leave it out \(masks=None",
+        "--masks 62: more than the 60 training items; choose fewer, or 0 so that every item",
     ),
     ({"masks": 4, "groups": 1}, "1 units or groups leaves"),
     ({"groups": 7}, "7 groups do not divide a width of 64"),

@@ -84,7 +84,7 @@ REFUSED: dict[str, tuple[Callable[..., Any], str]] = {
     ),
     "classes as words": (
         lambda model, x, labels: turnover.influence(model, x, ["a"] * 4, IDS),
-        "labels: a list cannot be read",
+        "labels: row 1, 'a', is not a whole number",
     ),
     "no pairs": (
         lambda model, x, labels: turnover.influence(model, TensorDataset(x), None, IDS),

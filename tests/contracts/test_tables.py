@@ -26,6 +26,7 @@ from tests.helpers.source_files import (
     write_table,
 )
 from turnover import TurnoverError
+from turnover.data.base import plant_label_noise
 from turnover.data.tables.checks import MAX_CHARACTERS
 from turnover.data.tables.known import label_column, read_table, text_column
 from turnover.data.tables.labels import label_name
@@ -406,3 +407,24 @@ def test_a_huge_cell_or_half_a_character_is_left_out_like_none(tmp_path: Path, t
     lines = (json.dumps(row) + "\n" for row in [*rows, {"text": text, "label": 1}])
     data = load_files(write_file(tmp_path, "".join(lines), "a.jsonl"))
     assert len(data.train) + len(data.validation) == 20 and "row 21: " in " ".join(data.notes)
+
+
+# Right labels
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_column_truth_has_the_right_labels_and_others_of_its_name_are_left_alone(
+    form: str, tmp_path: Path
+) -> None:
+    """An empty cell says that the label is right; injected errors do not hide those known."""
+    texts, labels = list("abcdefgh"), ["good", "bad"] * 4
+    columns = {"text": texts, "label": labels, "truth": ["bad", *labels[1:7], ""]}
+    made = load_files(write_table(tmp_path / f"data.{form}", columns))
+    parts = [(items.labels, items.true_labels) for items in (made.train, made.validation)]
+    assert sum(int((own != true).sum()) for own, true in parts) == 1
+    assert "column truth: 1 label known as wrong" in " ".join(made.notes)
+    noisy = plant_label_noise(made, 0.5, 0)
+    assert noisy.train.true_labels.tolist() == made.train.true_labels.tolist()
+    columns["truth"] = ["said", *texts[1:]]
+    other = load_files(write_table(tmp_path / f"other.{form}", columns))
+    assert other.train.true_labels is None and "column truth: not used" in " ".join(other.notes)

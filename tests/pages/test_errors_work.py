@@ -233,11 +233,11 @@ def test_prove_it_is_a_job_of_the_run_that_is_not_begun_twice(
     )
     position = run.misclassified_positions[0]
     error = str(run.item("validation", position)["id"])
-    assert proving_module.begin_proof(run, position) == ""
+    assert proving_module.begin_proof(run, [position]) == ""
     step = ["prove", "--run", str(run.folder), "--error", error]
     assert begun == [[*step, f"Prove who taught {error}"]]
     with at_work(fake_job(runs, [step], begun=True)):
-        assert proving_module.begin_proof(run, position) == "" and len(begun) == 1
+        assert proving_module.begin_proof(run, [position]) == "" and len(begun) == 1
         app = open_page(item=error)
         assert explorer(app)["proving"] == [error]
         assert "Cancel" in [button.label for button in app.button]

@@ -1,14 +1,21 @@
 from __future__ import annotations
 
+import json
 import socket
 from pathlib import Path
 
 import pytest
 
+from tests.helpers.fake_jobs import at_work, fake_job
+from tests.helpers.fake_runs import FakeRun
+from tests.helpers.kept_things import a_cleansing, a_measure
+from turnover import jobs
 from turnover.cli import main
 from turnover.dashboard import launch
 from turnover.errors import TurnoverError
-from turnover.workflows import demo
+from turnover.research.evaluate.results import keep_result
+from turnover.runs.run import Run
+from turnover.workflows.cleansing_results import keep_cleansing
 
 ROOT = Path(__file__).parents[2]
 
@@ -134,7 +141,7 @@ def test_demo_runs_are_measured_once_the_dashboard_is_up_and_only_where_it_is_as
     started, monkeypatch, capsys, tmp_path
 ) -> None:  # type: ignore[no-untyped-def]
     measured, waited = [], []
-    monkeypatch.setattr(demo, "measure_demos", measured.append)
+    monkeypatch.setattr(launch, "measure_demos", measured.append)
     monkeypatch.setattr(launch.time, "sleep", waited.append)
     with monkeypatch.context() as patch:
         patch.setattr(launch, "is_free", lambda *_: len(waited) < 3)
@@ -154,7 +161,48 @@ def test_what_cannot_be_measured_is_one_line_and_the_pages_are_served(
     def fails(folder: Path) -> None:
         raise TurnoverError("no disk is left")
 
-    monkeypatch.setattr(demo, "measure_demos", fails)
+    monkeypatch.setattr(launch, "measure_demos", fails)
     monkeypatch.setattr(launch.time, "sleep", lambda _: None)
     launch.measure(taken, tmp_path)
     assert capsys.readouterr().err == "turnover dashboard: no disk is left\n"
+
+
+def test_demo_runs_are_measured_once_and_no_other_run_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """First whether cleansing helps. What somebody stopped stays stopped; what a restart of the
+    machine ended goes on.
+    """
+    begun: list[tuple[str, str, bool]] = []
+
+    def begin(_: Path, steps: list[list[str]], label: str, low: bool) -> None:
+        begun.append((steps[0][2], steps[0][-1], low))
+
+    monkeypatch.setattr(jobs, "start_job", begin)
+    monkeypatch.setattr(
+        jobs, "resume_job", lambda job: begun.append((job.steps[0][2], job.steps[0][-1], job.low))
+    )
+    folders = {}
+    for name, data in (("demo-digits", "digits"), ("demo-reviews", "mine"), ("other", "digits")):
+        folders[name] = FakeRun(name, facts={"settings": {"data": data}}).write(tmp_path)
+        (folders[name] / "causes").mkdir()
+    digits, run = str(folders["demo-digits"]), Run(folders["demo-digits"])
+    trust = [(digits, "agreement", True), (digits, "lds", True)]
+    launch.measure_demos(tmp_path)
+    assert begun == [(digits, "validation", True), *trust]
+    step = ["cleanse", "--run", digits, "--repeats", "4", "--validation", "validation"]
+    job = fake_job(tmp_path, [step], cancelled=True)
+    begun.clear()
+    launch.measure_demos(tmp_path)
+    assert begun == trust
+    (job / "cancelled").unlink()
+    launch.measure_demos(tmp_path)
+    assert begun[2:] == [(digits, "validation", False), *trust]
+    begun.clear()
+    with at_work(job):
+        launch.measure_demos(tmp_path)
+    assert begun == trust
+    keep_cleansing(run, json.loads(json.dumps(a_cleansing())))
+    keep_result(run, a_measure("lds", targets=9))
+    launch.measure_demos(tmp_path)
+    assert begun[2:] == trust[:1]

@@ -4,6 +4,7 @@ and the map.
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.helpers.fake_jobs import at_work, fake_job
 from tests.helpers.fake_runs import HOSTILE, FakeRun, keep_ends
+from tests.helpers.kept_things import a_proof
 from tests.pages.app_testing import OpenPage, explorer, html_of
 from turnover.dashboard.shared.component import Tab
 from turnover.dashboard.training_data.browse_view import (
@@ -36,6 +39,7 @@ from turnover.explain.doubt import Doubt
 from turnover.explain.explanation import error_items
 from turnover.flags import Flags
 from turnover.flags.export import errors_of
+from turnover.runs.proofs import keep_proof
 from turnover.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("fresh")
@@ -133,7 +137,7 @@ def message(browser: Browser, acts: list[dict[str, Any]], **said: Any) -> Messag
 
 def hear_all(training: Training, browser: Browser, *acts: dict[str, Any]) -> dict[int, Any]:
     numbered = [{"number": number, **act} for number, act in enumerate(acts, start=1)]
-    hear(browser, message(browser, numbered), training)
+    hear(browser, message(browser, numbered), training, lambda item: f"no proof of {item}")
     flags = Flags(training.run.folder).current()
     return {position: flag.verdict for position, flag in flags.items()}
 
@@ -214,6 +218,41 @@ def test_a_panel_shows_whom_it_helps_and_hurts_its_curve_neighbours_and_proposal
     assert shown["curve"]["not"] == pytest.approx(losses[1], abs=1e-4)
     assert len(shown["neighbours"]) == 5
     assert position not in {one["position"] for one in shown["neighbours"]}
+
+
+def test_a_panel_tells_who_decided_what_and_what_retraining_showed(
+    open_page: OpenPage, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Undone decisions, too; a proof of others beside it is none of this item alone."""
+    run = Run(FakeRun().write(runs))
+    position, (error, *_) = next(iter(errors_of(run).items()))
+    flags = Flags(run.folder, by="<b>Ann")
+    flags.put(position, "drop", note="why <i>")
+    flags.undo()
+    flags.put(position, "keep")
+    at = run.validation["id"].tolist().index(error)
+    keep_proof(run, replace(a_proof(), error=at, items=(position,)))
+    keep_proof(run, replace(a_proof(), error=at + 1))
+    item = str(run.item("train", position)["id"])
+    data = explorer(open_page("training", item=item))
+    said, taught = data["told"], [error["id"] for error in data["panels"][0]["taught"]]
+    assert re.fullmatch("keep: <b>Ann, 20[0-9: -]+ UTC", said["history"][0])
+    assert re.fullmatch("drop: <b>Ann, 20[0-9: -]+ UTC, undone · why <i>", said["history"][1])
+    assert list(said["proofs"]) == [error] and not said["proving"]
+    assert said["proofs"][error]["verdict"] == "confirmed"
+    assert "interval" in said["proofs"][error]["hover"]
+    step = ["prove", "--run", str(run.folder)]
+    step += [word for one in taught for word in ("--error", one)]
+    with at_work(fake_job(runs, [[*step, "--items", item]], begun=True)):
+        app = open_page("training", item=item)
+        assert explorer(app)["told"]["proving"]
+        assert "Cancel" in [button.label for button in app.button]
+
+
+def test_a_proof_is_begun_of_the_item_that_is_named(training: Training) -> None:
+    browser = Browser("fake")
+    assert hear_all(training, browser, {"kind": "prove", "positions": [5]}) == {}
+    assert browser.problem == "no proof of 5"
 
 
 def test_ranks_are_in_words(training: Training) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from tests.helpers.fake_jobs import at_work, fake_job
 from tests.helpers.fake_runs import HOSTILE, FakeRun, remove_influence
 from tests.pages.app_testing import OpenPage, html_of, open_more, shown_pane
 from turnover.dashboard.shared import jobs
@@ -84,6 +85,10 @@ def test_the_button_measures_as_a_job(
     assert "Do summed influences" not in str(app.selectbox(key="measure-asked").options)
     app.button(key="measure-start").click().run()
     assert started[1][1][0][-1] == "agreement"
+    with at_work(fake_job(runs, [[*step[:-1], "agreement"]], begun=True)):
+        app = open_trust(open_page)
+        assert "Being measured (agreement)." in html_of(app)
+        assert "measure-start" not in [button.key for button in app.button]
 
 
 def test_one_measure_is_a_picture_with_its_numbers(open_page: OpenPage, runs: Path) -> None:

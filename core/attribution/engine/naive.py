@@ -63,24 +63,37 @@ def take_rows(inputs: Inputs, rows: Tensor, device: torch.device) -> Inputs:
 
 
 def run_model(model: nn.Module, inputs: Inputs) -> Tensor:
-    """Logits `(K, rows, …)`; a plain model counts as one member. They are the `logits` of a Hugging
-    Face output or a mapping, the first tensor of a tuple.
+    """Logits `(K, rows, …)`; a plain model counts as one member. Errors as `logits_of`."""
+    logits = logits_of(model(inputs) if isinstance(inputs, Tensor) else model(**inputs))
+    return logits if isinstance(model, Members) else logits.unsqueeze(0)
+
+
+def logits_of(output: Any) -> Tensor:
+    """The logits among what a model returns: the `logits` of a Hugging Face output or a mapping,
+    the first tensor of a tuple that is no single number, as a loss is.
 
     Raises:
         TurnoverError: for any other output.
     """
-    output: Any = model(inputs) if isinstance(inputs, Tensor) else model(**inputs)
     logits = (
         output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", output)
     )
     if isinstance(logits, tuple | list):
-        logits = next((part for part in logits if isinstance(part, Tensor)), None)
+        logits = next((part for part in logits if isinstance(part, Tensor) and part.dim()), None)
     if not isinstance(logits, Tensor):
         raise TurnoverError(
             f"the model returns a {type(output).__name__} without logits; return the logits, a "
             "tensor with one row an input"
         )
-    return logits if isinstance(model, Members) else logits.unsqueeze(0)
+    return logits
+
+
+def weights_type(model: nn.Module) -> torch.dtype | None:
+    """The number type of a model's first floating-point weights."""
+    return next(
+        (parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()),
+        None,
+    )
 
 
 def members_of(model: nn.Module) -> int:

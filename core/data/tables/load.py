@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,19 +10,27 @@ from typing import Any
 import numpy as np
 
 from turnover.data.base import Dataset, Items, check_dataset
+from turnover.data.forms import in_order
 from turnover.data.tables.checks import read_class_names
 from turnover.data.tables.columns import Columns, find_columns, has_ids
 from turnover.data.tables.formats import ENDINGS, read_own
 from turnover.data.tables.hub import read_hub
 from turnover.data.tables.labels import few_marks, joined
-from turnover.data.tables.rows import Rows, check_folders, pixels_of, usable_rows, usual_size
+from turnover.data.tables.rows import (
+    TRUTH,
+    Rows,
+    check_folders,
+    pixels_of,
+    right_labels,
+    usable_rows,
+    usual_size,
+)
 from turnover.data.tables.spec import FILES, HUB, OwnData
 from turnover.data.tables.table import Table
 from turnover.errors import TurnoverError, counted
 from turnover.storage.atomic import user_path
 
 SHARE = 0.2
-_NUMBER = re.compile(r"-?[0-9]{1,18}")
 _NAMED, _LISTED = 3, 20
 
 
@@ -90,7 +97,9 @@ class _Reader:
         elif spec.size is not None:
             raise TurnoverError(f"--size {spec.size}: {table.name} holds texts; leave --size out")
         contents = self._contents(rows)
-        self.classes = tuple(self.names) if self.names else _classes(rows)
+        self.classes = (
+            tuple(self.names) if self.names else in_order(rows.labels[row] for row in rows.kept)
+        )
         self.train = self._items_of(rows, contents)
 
     def items(self, table: Table) -> Items:
@@ -127,11 +136,35 @@ class _Reader:
                 )
         self.notes += _notes_of(rows)
         labels = np.array([numbers[rows.labels[row]] for row in rows.kept], np.int64)
+        true_labels = self._true_labels(rows, numbers, labels)
         columns, kept = rows.columns, np.array(rows.kept, np.int64)
         origin = replace(rows.table.origin, content=columns.content, label=columns.label, rows=kept)
         if isinstance(contents, list):
-            return Items(rows.ids(), labels, texts=contents, origin=origin)
-        return Items(rows.ids(), labels, images=contents, origin=origin)
+            return Items(rows.ids(), labels, texts=contents, true_labels=true_labels, origin=origin)
+        return Items(rows.ids(), labels, images=contents, true_labels=true_labels, origin=origin)
+
+    def _true_labels(
+        self, rows: Rows, numbers: dict[str, int], labels: np.ndarray
+    ) -> np.ndarray | None:
+        """The labels with those of the column `truth`, noted; None where it says nothing, or holds
+        something else.
+        """
+        where = f"{rows.table.name}, column {TRUTH}"
+        try:
+            right = right_labels(rows, self.names)
+            known = {row: numbers[name] for row, name in right.items()}
+        except (TurnoverError, KeyError) as error:
+            self.notes.append(f"{where}: not used, since it holds what is no label ({error})")
+            return None
+        if not known:
+            return None
+        true = np.array(
+            [known.get(row, label) for row, label in zip(rows.kept, labels, strict=True)]
+        )
+        self.notes.append(
+            f"{where}: {counted(int((true != labels).sum()), 'label')} known as wrong"
+        )
+        return true
 
 
 def _names_in(path: Path) -> tuple[str, ...]:
@@ -141,12 +174,6 @@ def _names_in(path: Path) -> tuple[str, ...]:
             "numbers, into a text file"
         )
     return read_class_names(path)
-
-
-def _classes(rows: Rows) -> tuple[str, ...]:
-    """The labels that occur: numbers in numerical order, names alphabetically."""
-    labels = sorted({rows.labels[row] for row in rows.kept})
-    return tuple(sorted(labels, key=int if all(map(_NUMBER.fullmatch, labels)) else str))
 
 
 def _notes_of(rows: Rows) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +27,8 @@ from turnover.storage.progress import bar
 
 MOST_LOST = 0.1
 """Largest share of a table's rows that may be skipped."""
+TRUTH = "truth"
+"""The column of the right labels, where the user knows that some are wrong."""
 _MOST_CLASSES, _FEW_CLASSES = 1000, 20
 _MOST_REASONS = 5
 
@@ -246,6 +249,22 @@ def _label(cell: Any, where: str, names: Sequence[str] | None, whole: bool) -> s
             "names; correct it"
         )
     return names[int(label)]
+
+
+def right_labels(rows: Rows, names: Sequence[str] | None) -> dict[int, str]:
+    """The labels that a column `truth` says are right, by row, where it is for nothing else and
+    its cell is filled.
+
+    Raises:
+        TurnoverError: for a cell that is no label.
+    """
+    table, used = rows.table, (rows.columns.content, rows.columns.label, rows.columns.id)
+    right = {}
+    for row in rows.kept if TRUTH in table.columns and TRUTH not in used else ():
+        with suppress(Lost):
+            where = table.where(row, TRUTH)
+            right[row] = _label(table.columns[TRUTH][row], where, names, whole=not table.places)
+    return right
 
 
 def _check_classes(rows: Rows, names: Sequence[str] | None) -> None:

@@ -10,6 +10,7 @@ from turnover.models.encoders import DEFAULT_ENCODER, IMAGE_ENCODER, NO_ENCODER
 from turnover.models.family import (
     FEATURES,
     PIXELS,
+    USUAL_MASKS,
     WINDOW,
     Convolutional,
     Masked,
@@ -35,6 +36,7 @@ class Heads(OnEncoder, Masked):
     name = "heads"
     kinds = KINDS
     default_for = ("text",)
+    usual_masks = USUAL_MASKS
     on = "on"
     encoder: str = option(
         DEFAULT_ENCODER,
@@ -104,6 +106,7 @@ class SmallVgg(Convolutional):
     name = "small-vgg"
     kinds = ("image",)
     default_for = ("image",)
+    usual_masks = USUAL_MASKS
 
     def build(self, settings: TrainSettings, classes: int, shape: tuple[int, ...]) -> Members:
         from turnover.models.heads import small_vgg

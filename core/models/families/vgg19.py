@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Self
 
 from turnover.data.recipe import Recipe
 from turnover.errors import TurnoverError
-from turnover.models.family import Convolutional
+from turnover.models.family import USUAL_MASKS, Convolutional
 from turnover.models.options import option
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ class Vgg19(Convolutional):
     name = "vgg19"
     kinds = ("image",)
     deep = True
+    usual_masks = USUAL_MASKS
     recipe = Recipe(
         epochs=24,
         learning_rate=1e-3,

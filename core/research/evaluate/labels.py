@@ -32,13 +32,17 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy.stats import rankdata
 
 from turnover.data.base import CONFIRMED_ERROR, WRONG_LABEL
+from turnover.data.forms import numbered
 from turnover.data.sources.images import pairs_between
+from turnover.data.tables.known import read_table
+from turnover.data.tables.labels import label_name
 from turnover.errors import TurnoverError
 from turnover.explain.causes import suspected_training_items
 from turnover.explain.effects import kept_effects
@@ -94,7 +98,7 @@ def by_features(task: EvaluationTask) -> Scored:
     return Scored(
         "signed cosine similarity, features of the run",
         values,
-        run.manifest["timings"]["training"],
+        task.training_seconds,
         time.perf_counter() - begun,
     )
 
@@ -165,7 +169,7 @@ def suspicions(task: EvaluationTask, options: Options) -> Iterator[Scored]:
 
 def _own(task: EvaluationTask) -> Iterator[Scored]:
     """Self-influence and flipped loss, as the run keeps them."""
-    run, training = task.run, task.run.manifest["timings"]["training"]
+    run, training = task.run, task.training_seconds
     results = run.manifest["results"]
     for name, values in self_influences(run).items():
         seconds = training / results["members"] if name.endswith("one member") else training
@@ -233,12 +237,46 @@ def wrong_label_auc(run: Run) -> float:
 
 
 def wrong_labels(run: Run) -> np.ndarray:
-    """Which training items were given a wrong label, `(N,)`.
+    """Which training items were given a wrong label, or have another than the right one that was
+    known when the run was made, `(N,)`.
 
     Raises:
-        TurnoverError: if none were.
+        TurnoverError: if none have.
     """
-    return marked_items(run, WRONG_LABEL, "no injected wrong labels; train with --label-noise")
+    frame = run.train
+    wrong: np.ndarray = (frame["planted"] == WRONG_LABEL).to_numpy()
+    if "true_label" in frame:
+        wrong = wrong | (frame["label"] != frame["true_label"]).to_numpy()
+    if not wrong.any():
+        raise TurnoverError(
+            f"{run.folder}: no injected wrong labels; train with --label-noise, or name the right "
+            "labels with --truth FILE"
+        )
+    return wrong
+
+
+def known_errors(run: Run, file: Path) -> np.ndarray:
+    """Which training items have another label than a table with columns `id` and `label` gives
+    them, `(N,)`; of items that it does not list the labels are right.
+
+    Raises:
+        TurnoverError: for a table, an id or a label that is none, or if no label differs.
+    """
+    table = read_table(file, ("id", "label"))
+    rows = {str(name): row for row, name in enumerate(run.train["id"])}
+    right: dict[int, int] = {}
+    names = np.array([label_name(cell) for cell in table.columns["label"]], object)
+    labels = numbered(names, tuple(run.classes), f"{file}, column label")
+    for row, name in enumerate(map(label_name, table.columns["id"])):
+        if name not in rows or rows[name] in right:
+            what = "is there twice" if name in rows else "is of no training item of the run"
+            raise TurnoverError(f"{table.where(row, 'id')}: the id {name!r:.80} {what}; correct it")
+        right[rows[name]] = int(labels[row])
+    own = run.train["label"].to_numpy()
+    wrong = np.array([right.get(row, label) != label for row, label in enumerate(own)])
+    if not wrong.any():
+        raise TurnoverError(f"{file}: no label differs from the run's; list the right ones")
+    return wrong
 
 
 def marked_items(run: Run, mark: str, missing: str) -> np.ndarray:
@@ -283,12 +321,13 @@ def precision_at(injected: np.ndarray, suspicion: np.ndarray, recall: float) -> 
 
 
 def measure_injected(task: EvaluationTask, options: Options) -> dict[str, Any]:
-    """How well every way to suspect finds the injected wrong labels.
+    """How well every way to suspect finds the injected wrong labels, or those that the user knows.
 
     Raises:
-        TurnoverError: if none were injected.
+        TurnoverError: if there are none.
     """
-    return _found(task, options, "injected", wrong_labels(task.run))
+    run, file = task.run, options.truth
+    return _found(task, options, "injected", known_errors(run, file) if file else wrong_labels(run))
 
 
 def measure_real_errors(task: EvaluationTask, options: Options) -> dict[str, Any]:

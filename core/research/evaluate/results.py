@@ -91,7 +91,7 @@ def table(rows: Sequence[ResultRow]) -> str:
         (
             row.method,
             *(row.figures.get(name, "") for name in columns),
-            f"{row.train_seconds:.1f}",
+            f"{row.train_seconds:.1f}" if row.train_seconds else "",
             f"{row.estimate_seconds:.1f}",
             row.note,
         )

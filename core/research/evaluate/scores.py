@@ -236,7 +236,7 @@ def evidence_of(task: EvaluationTask) -> tuple[Evidence, float]:
 
 def turnover_scores(evidence: Evidence, seconds: float) -> Iterator[Scored]:
     """All estimators on these raw influences, computed in so many seconds."""
-    members, training = len(evidence.values), evidence.task.run.manifest["timings"]["training"]
+    members, training = len(evidence.values), evidence.task.training_seconds
     for name, way in ESTIMATORS.items():
         if members < way.least:
             continue
@@ -254,7 +254,7 @@ def baseline_scores(
     """The baselines of these names on one member of the plain twin, for the task's targets; kept
     in the run's folder.
     """
-    store = task.store("rivals", {**task.asked, "epochs": task.epochs(), "member": member})
+    store = task.store("rivals", {**task.asked, "epochs": task.twin_epochs, "member": member})
     yield from _kept(store, task, names, member, lambda method, problem: method.scores(problem))
 
 
@@ -277,7 +277,7 @@ def self_scores(
             estimate_seconds=sum(block.estimate_seconds for block in blocks),
         )
 
-    store = task.store("self", {"instances": instances.tolist(), "epochs": task.epochs()})
+    store = task.store("self", {"instances": instances.tolist(), "epochs": task.twin_epochs})
     yield from _kept(store, task, names, 0, each_on_itself)
 
 
@@ -362,6 +362,7 @@ class Options:
         errors: errors whose proponents are removed (removal).
         removed: how many proponents are removed at once, each of these numbers in turn (removal).
         pairs: file or folder with near duplicates (duplicates).
+        truth: table with the right labels of training items (injected).
         foreign: other engines' scores `(V, N)` of all validation items by name, positive = the item
             helps.
 
@@ -377,6 +378,7 @@ class Options:
     errors: int = 10
     removed: tuple[int, ...] = (5, 20, 80)
     pairs: Path | None = None
+    truth: Path | None = None
     foreign: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

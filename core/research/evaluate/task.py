@@ -49,6 +49,17 @@ class EvaluationTask(Targets):
         )
         return cls(run, choose_device(device), sorted(drawn.tolist()), meaning, cluster)
 
+    @property
+    def training_seconds(self) -> float:
+        """Of the run's training; 0 where it was trained elsewhere, and nobody knows."""
+        return float(self.run.manifest.get("timings", {}).get("training", 0.0))
+
+    @property
+    def twin_epochs(self) -> int | None:
+        """The kept epoch of the plain twin; None where there is none, as `problem` then says."""
+        epochs: int | None = self.run.manifest["results"].get("plain_kept_epoch")
+        return epochs
+
     def problem(self, member: int = 0) -> Problem:
         """The run's plain twin, one member of it, trained now for baselines.
 

@@ -93,7 +93,7 @@ def image_settings(setup: Setup, dropout: float = 0.0, late_norm: bool = True) -
         "cifar10",
         path=setup.folder("cifar10"),
         model="vgg19",
-        options={"groups": 0, "dropout": dropout, "late_norm": late_norm},
+        options={"groups": 0, "masks": 0, "dropout": dropout, "late_norm": late_norm},
         **size,
     )
 
@@ -206,7 +206,7 @@ def _run(setup: Setup) -> Run:
             "sst2",
             path=setup.folder("sst2"),
             limit=5000,
-            options={"encoder": setup.text_encoder},
+            options={"encoder": setup.text_encoder, "masks": 0},
         )
         if small
         else text_settings(setup, 20_000)

@@ -105,23 +105,29 @@ def test_steps_filters_and_back(page: Page, browser: Browser, served: Served) ->
 
 
 def test_a_page_and_back_finds_the_place_again(page: Page, served: Served) -> None:
+    """However soon one comes back: what is being taken away or drawn has no say on the scroll."""
     page.set_viewport_size({"width": 1280, "height": 500})
     open_page(page, served, run="texts", sort="clearest")
     page.locator(".row").nth(6).click()
     expect_error(page, "7 / 8")
     settle(page)
-    page.get_by_test_id("stMain").evaluate("main => main.scrollTo(0, 150)")
+    main, rows = page.get_by_test_id("stMain"), page.locator(".rows")
+    main.evaluate("main => main.scrollTo(0, 150)")
     page.wait_for_timeout(400)
-    seen, rows = chosen(page), page.locator(".rows").evaluate("rows => rows.scrollTop")
-    page.locator("[data-turnover=opponent]").first.get_by_role("link", name="Open").click()
-    expect(page.get_by_role("heading", name="Training data", exact=True)).to_be_visible()
-    settle(page)
-    page.go_back()
-    expect_error(page, "7 / 8")
-    settle(page)
-    assert chosen(page) == seen and "sort=clearest" in page.url
-    assert page.locator(".rows").evaluate("rows => rows.scrollTop") == rows
-    assert page.get_by_test_id("stMain").evaluate("main => main.scrollTop") > 0
+    seen, top = chosen(page), rows.evaluate("rows => rows.scrollTop")
+    for stay in (0, 300, 1500):
+        link = page.locator("[data-turnover=opponent]").first.get_by_role("link", name="Open")
+        link.scroll_into_view_if_needed()
+        down = main.evaluate("main => main.scrollTop")
+        link.click()
+        expect(page.get_by_role("heading", name="Training data", exact=True)).to_be_visible()
+        page.wait_for_timeout(stay)
+        page.go_back()
+        expect_error(page, "7 / 8")
+        settle(page)
+        assert chosen(page) == seen and "sort=clearest" in page.url
+        assert rows.evaluate("rows => rows.scrollTop") == top, stay
+        assert main.evaluate("main => main.scrollTop") == down > 0, stay
 
 
 def test_keys_flag_the_framed_card_and_take_it_back(
