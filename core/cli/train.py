@@ -182,7 +182,7 @@ def _describe_train(result: dict[str, Any]) -> str:
         if "test_accuracy" in result
         else ""
     )
-    return (
+    return _caution(result) + (
         f"{result['run']}: {members_of(result)}, {result['train_size']} training "
         f"and {result['validation_size']} validation items, {counted(result['epochs'], 'epoch')} "
         f"in {result['seconds']:.0f} s on {result['device']}\nvalidation accuracy "
@@ -191,6 +191,10 @@ def _describe_train(result: dict[str, Any]) -> str:
         f"next: turnover influence --run {result['run']}"
         f"{' --model ' + result['model'] if code else ''}"
     )
+
+
+def _caution(result: dict[str, Any]) -> str:
+    return f"caution: {result['caution']}\n" if result["caution"] else ""
 
 
 def _losses(result: dict[str, Any]) -> str:
@@ -207,7 +211,7 @@ def _describe_check(result: dict[str, Any]) -> str:
         f"{counts['name']} {counts['train']} and {counts['validation']}"
         for counts in result["classes"]
     )
-    return (
+    return _caution(result) + (
         f"{result['data']}: {result['train_size']} training and {result['validation_size']} "
         f"validation {result['kind']}s\n"
         f"classes: {classes}\n{report}{result['injected_labels']} training labels made wrong on "

@@ -154,6 +154,7 @@ def report(plan: TrainingPlan) -> dict[str, Any]:
         "data_report": plan.data_report,
         "injected_labels": data.train.injected.count(WRONG_LABEL),
         "model": settings.model,
+        "caution": settings.family.caution,
         "members": settings.members,
         "masks": None,
         **settings.options,
