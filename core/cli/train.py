@@ -249,7 +249,9 @@ def _add_register(parser: ArgumentParser) -> None:
 
 def _of_register() -> list[Option]:
     """The options of `train` that `register` has: for the data, and for what the model reads."""
-    shared = [option for option in options_of(TrainSettings) if option.name in ("path", "seed")]
+    shared = [
+        option for option in options_of(TrainSettings) if option.name in ("path", "seed", "epochs")
+    ]
     return [*shared, *Own.options()]
 
 
