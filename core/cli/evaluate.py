@@ -20,8 +20,10 @@ from turnover.cli.options import (
     add_device,
     add_retraining,
     add_run,
+    add_scores,
     add_switches,
     add_values,
+    check_scores,
     positive,
     retrained_run,
 )
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
     from turnover.research.evaluate.task import EvaluationTask
     from turnover.runs.run import Run
 
-_SEEDS = {"removal": 3}
+_SEEDS = {"removal": 3, "loss-added": 3}
 
 
 def _add_evaluate(parser: ArgumentParser) -> None:
@@ -46,19 +48,20 @@ def _add_evaluate(parser: ArgumentParser) -> None:
         "--measure",
         required=True,
         choices=tuple(MEASURES),
-        help="; ".join(f"{name}: {what}" for name, what in MEASURES.items()),
+        help="; ".join(f"{name}: {what}" for name, what in MEASURES.items()).replace("%", "%%"),
     )
     add_counts(
         parser,
         halves=(60, "lds: random halves of the training set to train on"),
         instances=(100, "loo: training items to leave out, one at a time"),
-        errors=(10, "removal: errors whose proponents are removed"),
+        errors=(10, "removal: errors whose proponents are removed; loss-added: targets"),
     )
     parser.add_argument(
         "--seeds",
         type=positive,
         metavar="N",
-        help="models for each half or item left out (lds, loo; default 5), or removal (default 3)",
+        help="models for each half or item left out (lds, loo; default 5), or removal "
+        "(removal, loss-added; default 3)",
     )
     parser.add_argument(
         "--remove",
@@ -74,31 +77,11 @@ def _add_evaluate(parser: ArgumentParser) -> None:
         truth="FILE: injected: the right labels, a CSV with id and label of training items "
         "(default: what was injected, or the column truth of the training file)",
     )
-    _add_foreign(parser)
+    add_scores(parser, "to be measured beside")
     add_switches(parser, masked="retrain with turn-over dropout on (lds; default off)")
-    methods = (
-        "methods to compare with, such as influence-cg or tracin-all (default: the quick ones)"
-    )
+    methods = "methods to compare with, such as influence-cg or bm25 (default: the quick ones)"
     parser.add_argument("--baselines", nargs="*", metavar="NAME", help=methods)
     add_retraining(parser)
-
-
-def _add_foreign(parser: ArgumentParser) -> None:
-    """Another engine's scores."""
-    from turnover.data.scores import HELPS, HURTS
-
-    add_values(
-        parser,
-        scores="FILE: another engine's scores, .npy, .npz, .parquet, .safetensors or .csv, to be "
-        "measured beside: a row for each validation item, a column for each training item; or "
-        "columns target, item, score",
-    )
-    parser.add_argument(
-        "--positive",
-        choices=(HELPS, HURTS),
-        help="what a positive score in --scores means for the target: the training item helps it, "
-        "lowers its loss, or hurts it",
-    )
 
 
 def run_evaluate(arguments: Namespace) -> dict[str, Any]:
@@ -146,19 +129,18 @@ def run_evaluate(arguments: Namespace) -> dict[str, Any]:
 
 def _foreign(arguments: Namespace, run: Run) -> dict[str, np.ndarray]:
     """Another engine's scores, read before anything is measured."""
-    from turnover.data.scores import HELPS, HURTS, read_scores
+    from turnover.data.scores import of_true_label, read_scores
 
-    if bool(arguments.scores) != bool(arguments.positive):
-        raise TurnoverError(
-            f"--scores and --positive {HELPS} or {HURTS} go together: no file tells its sign"
-        )
+    check_scores(arguments)
     if not arguments.scores:
         return {}
     file = Path(arguments.scores)
     targets, items = (
         run.split(name)["id"].astype(str).tolist() for name in ("validation", "train")
     )
-    return {file.name: read_scores(file, targets, items, arguments.positive)}
+    scores = read_scores(file, targets, items, arguments.positive)
+    wrong = (run.validation["label"] != run.validation["predicted"]).to_numpy()
+    return {file.name: of_true_label(scores, arguments.label, wrong)}
 
 
 def _measures() -> dict[str, Callable[[EvaluationTask, Options], dict[str, Any]]]:
@@ -171,6 +153,7 @@ def _measures() -> dict[str, Callable[[EvaluationTask, Options], dict[str, Any]]
         "real-errors": labels.measure_real_errors,
         "duplicates": labels.measure_duplicates,
         "removal": removal.measure,
+        "loss-added": removal.measure_added,
         "agreement": agreement.measure,
         "causes": causes.measure,
         "proofs": proofs.measure,

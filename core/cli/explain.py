@@ -13,6 +13,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import Any
 
+from turnover.attribution.estimators import SCORES
 from turnover.cli.options import (
     Command,
     add_cluster,
@@ -128,7 +129,7 @@ def _describe_explain(result: dict[str, Any]) -> str:
     return "\n".join(lines + entry_lines(result, result["label"]))
 
 
-def entry_lines(result: dict[str, Any], label: str) -> list[str]:
+def entry_lines(result: dict[str, Any], label: str, unit: str = "nats") -> list[str]:
     """Proponents and opponents, one line each."""
     lines = []
     for name, does in (("proponents", "helped"), ("opponents", "hurt")):
@@ -137,18 +138,18 @@ def entry_lines(result: dict[str, Any], label: str) -> list[str]:
             doubt = entry.get("doubt")
             remark = f" label? {Doubt(**doubt)}" if doubt else ""
             lines.append(
-                f"  {_size(entry)}  {entry['id']} [{entry['label']}]{remark}  "
+                f"  {_size(entry, unit)}  {entry['id']} [{entry['label']}]{remark}  "
                 f"{entry.get('text', entry.get('thumbnail'))}"
             )
     return lines
 
 
-def _size(entry: dict[str, Any]) -> str:
-    """How much a training item counts; in nats where no other of its class is known."""
+def _size(entry: dict[str, Any], unit: str) -> str:
+    """How much a training item counts; in the unit where no other of its class is known."""
     from turnover.explain.explanation import strength_words
 
     known = entry["strength"] is not None
-    size = f"{entry['influence']:+.4f} nats"
+    size = f"{entry['influence']:+.4f} {unit}"
     size = strength_words(entry["strength"], entry["label"]) if known else size
     return f"{size}{_uncertain(entry['trust'])}"
 
@@ -183,11 +184,12 @@ def _describe_errors(result: dict[str, Any]) -> str:
     lines = [f"{len(result['errors'])} misclassified validation items"]
     lines += [f"  {len(group['errors'])} {group['name']}" for group in result["groups"]]
     lines += [result["note"]] if result["note"] else []
+    unit = "in score" if result["estimator"] == SCORES else "nats"
     for error in result["errors"]:
         lines += ["", _heading(error, f" ({error['probability']:.1%})")]
         lines.append(f"why: {error['cause']['sentence']}")
         lines += [f"{proof['sentence']} {proof['numbers']}" for proof in error["proofs"]]
-        lines += entry_lines(error, error["predicted"])
+        lines += entry_lines(error, error["predicted"], unit)
     return "\n".join(lines)
 
 
@@ -220,8 +222,9 @@ def run_groups(arguments: Namespace) -> dict[str, Any]:
 
 
 def _describe_groups(result: dict[str, Any]) -> str:
+    unit = "in the units of the scores" if result["estimator"] == SCORES else "in nats"
     lines = [
-        "influence in nats ± standard error; positive: the group pushed the model towards the label"
+        f"influence {unit} ± standard error; positive: the group pushed the model towards the label"
     ]
     for error in result["errors"]:
         lines += ["", _heading(error)]

@@ -33,6 +33,11 @@ def run_label_errors(arguments: Namespace) -> dict[str, Any]:
     from turnover.storage.atomic import write_atomic
 
     run = run_of(arguments)
+    if run.scored:
+        raise TurnoverError(
+            f"{run.folder}: made of {run.scored}, and no model was asked about training items; use "
+            "a run of `turnover train`"
+        )
     items = _suspects(run)
     if arguments.out:
         text = _csv(items, run.kind)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from turnover.errors import counted
+from turnover.errors import TurnoverError, counted
 from turnover.models.options import Option, flag_of, options_of
 
 if TYPE_CHECKING:
@@ -189,6 +189,44 @@ def retrained_run(arguments: Namespace) -> Run:
 
     keep_recipe(run, chosen)
     return run_of(arguments)
+
+
+def add_scores(parser: Any, text: str) -> None:
+    """`--scores FILE` of another engine, with `--positive`, which `check_scores` checks, and
+    `--label`.
+    """
+    from turnover.data.scores import HELPS, HURTS, PREDICTED, TRUE
+
+    add_values(
+        parser,
+        scores=f"FILE: another engine's scores {text}, .npy, .npz, .parquet, .safetensors or .csv: "
+        "a row for each validation item, a column for each training item; or columns target, item, "
+        "score",
+    )
+    parser.add_argument(
+        "--positive",
+        choices=(HELPS, HURTS),
+        help="what a positive score in --scores means for the target: the training item helps it, "
+        "lowers its loss, or hurts it",
+    )
+    parser.add_argument(
+        "--label",
+        choices=(TRUE, PREDICTED),
+        default=TRUE,
+        help="which label of the targets --scores are of (default: the true one)",
+    )
+
+
+def check_scores(arguments: Namespace) -> None:
+    """Check that both are given or none.
+
+    Raises:
+        TurnoverError: if only one is.
+    """
+    if bool(arguments.scores) != bool(arguments.positive):
+        raise TurnoverError(
+            "--scores and --positive helps or hurts go together: no file tells its sign"
+        )
 
 
 def add_top(parser: ArgumentParser) -> None:

@@ -3,7 +3,8 @@
 - `train`: train a model with turn-over dropout and write a run folder; its options for your own
   data (files, splits of the hub, columns) are shared with `register`.
 - `demo`: build the two runs that `make run` opens.
-- `register`: register a model with turn-over dropout that was trained elsewhere as a run.
+- `register`: make a run of a model with turn-over dropout that was trained elsewhere, or of another
+  engine's scores.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from turnover.cli.options import (
     add_options,
     add_run,
     add_runs,
+    add_scores,
     add_switches,
     add_values,
+    check_scores,
     chosen_of,
     members_of,
 )
@@ -225,21 +228,22 @@ def _describe_check(result: dict[str, Any]) -> str:
 def _add_register(parser: ArgumentParser) -> None:
     add_run(parser, "folder to write the run to (it must not exist)")
     parser.add_argument(
-        "--model",
-        required=True,
-        metavar="M:F",
-        help="module:function that builds the model, called with (classes, shape, seed)",
-    )
-    parser.add_argument(
         "--weights",
-        required=True,
         nargs="+",
         metavar="FILE",
-        help="its trained weights, a safetensors file; several are members, the function called "
-        "with seed, seed + 1, …",
+        help="the model's trained weights, a safetensors file; several are members, the function "
+        "called with seed, seed + 1, …",
     )
     add_values(
         parser,
+        model="M:F: module:function that builds the model, called with (classes, shape, seed); "
+        "with --scores any model, to be trained again by cleansing, proofs and measures",
+    )
+    add_scores(parser, "to make the run of")
+    add_values(
+        parser,
+        predictions="FILE: with --scores: what the model that they explain predicts, .csv, "
+        ".parquet or .npy: columns id and predicted, or id and a probability for each class",
         data="NAME: what it was trained on, the position of a training item being its instance id",
     )
     add_options(parser, _of_register())
@@ -257,10 +261,18 @@ def _of_register() -> list[Option]:
 
 def run_register(arguments: Namespace) -> dict[str, Any]:
     """Measure and write; return sizes, accuracy and losses, and whether the model `learned` its
-    items under these masks.
+    items under these masks; of scores, sizes and accuracy.
     """
-    from turnover.workflows.register import register_run
-
+    check_scores(arguments)
+    for name in ("model", "weights"):
+        if not arguments.scores and not getattr(arguments, name):
+            raise TurnoverError(
+                f"--{name} is missing: a model is named by --model and --weights, another engine's "
+                "scores by --scores and --positive"
+            )
+    for name, needed in (("weights", not arguments.scores), ("predictions", arguments.scores)):
+        if getattr(arguments, name) and not needed:
+            raise TurnoverError(f"--{name}: not with{'out' * needed} --scores; leave it out")
     data, custom = own_data(arguments)
     if custom is not None and custom.train and not custom.validation:
         raise TurnoverError(
@@ -270,18 +282,32 @@ def run_register(arguments: Namespace) -> dict[str, Any]:
     settings = TrainSettings.of(
         data, own=custom, model=arguments.model, **chosen_of(arguments, _of_register())
     )
-    files = [Path(name) for name in arguments.weights]
-    return register_run(settings, files, Path(arguments.run), arguments.device)
+    folder = Path(arguments.run)
+    if not arguments.scores:
+        from turnover.workflows.register import register_run
+
+        files = [Path(name) for name in arguments.weights]
+        return register_run(settings, files, folder, arguments.device)
+    from turnover.workflows.register_scores import register_scores
+
+    predictions = Path(arguments.predictions) if arguments.predictions else None
+    given = Path(arguments.scores), arguments.positive, arguments.label, predictions
+    return register_scores(settings, *given, folder, arguments.device)
 
 
 def _describe_register(result: dict[str, Any]) -> str:
     from turnover.workflows.register import UNLEARNED
 
+    sizes = (
+        f"{result['train_size']} training and {result['validation_size']} validation items\n"
+        f"validation accuracy {result['validation_accuracy']:.1%}"
+    )
+    if "scores" in result:
+        plain = result["plain_accuracy"]
+        again = "" if plain is None else f"; {result['model']} trained here: {plain:.1%}"
+        return f"{result['run']}: {sizes}{again}\nnext: turnover errors --run {result['run']}"
     return (
-        f"{result['run']}: {members_of(result)}, {result['train_size']} training and "
-        f"{result['validation_size']} validation items\n"
-        f"validation accuracy {result['validation_accuracy']:.1%}; "
-        f"{_losses(result)}\n"
+        f"{result['run']}: {members_of(result)}, {sizes}; {_losses(result)}\n"
         f"{'' if result['learned'] else f'warning: {UNLEARNED}{chr(10)}'}"
         f"next: turnover influence --run {result['run']} --model {result['model']}"
     )

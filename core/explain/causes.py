@@ -138,6 +138,8 @@ def _effects(run: Run) -> tuple[Effects | None, str]:
         kept = kept_effects(run)
     except TurnoverError as error:
         return None, f"Causes without words or regions: {error}."
+    if run.scored:
+        return None, "Causes without words or regions: there is no model to ask without them."
     if kept is None:
         return None, (
             "Causes without words or regions, which this run has not left out yet: compute its "

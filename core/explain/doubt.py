@@ -65,7 +65,11 @@ class Unseen:
         """What the whole network says of a split's items."""
         items = run.split(split)
         names = [f"probability_{number}" for number in range(len(run.classes))]
-        return cls.of(items[names].to_numpy(), items["label"].to_numpy())
+        chances, labels = items[names].to_numpy(), items["label"].to_numpy()
+        if run.scored and (chances.max(1) == 1).all():  # labels alone are known, which says nothing
+            even = np.full(len(labels), 1 / len(names))
+            return cls(labels, even, even)
+        return cls.of(chances, labels)
 
     def spread(self, rows: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
         """Probabilities `(rows, C)` of some of the items: what is left after the most probable and

@@ -14,6 +14,7 @@ from functools import partial
 
 import numpy as np
 
+from turnover.attribution.estimators import SCORES
 from turnover.attribution.estimators.significance import NOISE, STRONG
 from turnover.errors import counted
 from turnover.explain.doubt import Doubt
@@ -201,8 +202,10 @@ def explain_error(
         for end in ranked.ends(top)
     ]
     proponents, opponents = with_shares(*sides)
-    certainty, advice = certainty_sentences(
-        trust_counts(trust), len(ranked.values), len(run.train), members
+    certainty, advice = (
+        (units_sentence(SCORES, members), "")
+        if run.scored
+        else certainty_sentences(trust_counts(trust), len(ranked.values), len(run.train), members)
     )
     return Explanation(
         target=item.predicted if meaning == PREDICTION else item.label,
@@ -243,6 +246,8 @@ def meaning_sentence(item: ErrorItem, meaning: str) -> str:
 
 def units_sentence(estimator: str, members: int) -> str:
     """Units and estimate of the numbers."""
+    if estimator == SCORES:
+        return "In the units of another engine’s scores, whose errors nobody knows."
     error = "± is one standard error" if members > 1 else "one member has no standard error"
     return f"In nats of loss, {estimate_words(estimator, members)}; {error}."
 
@@ -251,6 +256,8 @@ def estimate_words(estimator: str, members: int) -> str:
     """How members' influences are combined into one number
     (`turnover.attribution.estimators.estimator`).
     """
+    if estimator == SCORES:
+        return "another engine’s scores"
     if members == 1:
         return "the one member’s raw influence"
     if estimator == "median":

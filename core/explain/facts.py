@@ -90,6 +90,17 @@ def run_facts(run: Run, with_influence: bool = True) -> dict[str, str]:
     return {name: value for name, value in _facts(run, with_influence) if value}
 
 
+def missing_words(run: Run) -> str:
+    """What a run of another engine's scores does not have, in a line; "" for any other run."""
+    if not run.scored:
+        return ""
+    lacks = "no learning curves, no error bars, no doubts of training labels, no items of your own"
+    more = "; no retraining, since --model named none" if run.untrainable else ""
+    if run.manifest["adopted"].get("label") == "true" and len(run.classes) > 2:
+        more += "; who taught an error is read from what speaks against its true label"
+    return f"Scores of another engine, {run.scored}: {lacks}{more}."
+
+
 def _facts(run: Run, with_influence: bool) -> Iterator[tuple[str, str]]:
     manifest, results, settings = run.manifest, run.manifest["results"], run.manifest["settings"]
     data, versions = manifest["data"], manifest.get("versions", {})
@@ -103,10 +114,13 @@ def _facts(run: Run, with_influence: bool) -> Iterator[tuple[str, str]]:
     yield "Classes", ", ".join(names) + (f" and {more} more" if more > 0 else "")
     yield "Model", _model(run)
     seed = f", from seed {settings['seed']}" if "seed" in settings else ""
-    yield "Members", f"{results['members']}{seed}"
+    yield "Members", "" if run.scored else f"{results['members']}{seed}"
     without = "unknown" if results["plain_accuracy"] is None else f"{results['plain_accuracy']:.1%}"
     masked = f"{results['validation_accuracy']:.1%} with turn-over dropout"
-    yield "Accuracy", f"{masked}, {without} without"
+    where = f"{masked}, {without} without"
+    if run.scored:
+        where = f"{results['validation_accuracy']:.1%}, of the model trained here {without}"
+    yield "Accuracy", where
     if "test_accuracy" in results:
         tested = f"{results['test_accuracy']:.1%} of {results['test_size']:,} test items"
         yield "Test", tested
@@ -128,7 +142,7 @@ def _family(run: Run) -> Family | None:
 
 def _model(run: Run) -> str:
     saved = run.manifest["settings"]
-    if "model" not in saved:
+    if not saved.get("model"):
         return ""
     family = _family(run)
     if family is None:
@@ -184,16 +198,6 @@ class Certainty:
     def share(self) -> float:
         """Share of the errors with at least one strong training item; 0 where nothing is known."""
         return float(np.mean([count > 0 for count in self.strong.values()])) if self.known else 0.0
-
-    @property
-    def usual(self) -> float:
-        """Strong training items of an error, median over errors."""
-        return float(np.median(list(self.strong.values()))) if self.known else 0.0
-
-    @property
-    def usual_share(self) -> float:
-        """The same as a share of all training items."""
-        return self.usual / self.train_size
 
 
 def run_certainty(run: Run) -> Certainty:

@@ -10,7 +10,7 @@ from turnover.flags import Flags
 from turnover.flags.flag_file import flags_on
 from turnover.flags.judgements import judgements
 from turnover.runs.proofs import read_proofs
-from turnover.runs.ranking import TOP, content_of
+from turnover.runs.ranking import TOP, content_of, finite
 from turnover.runs.run import Run
 
 COLUMNS = (
@@ -89,7 +89,8 @@ def export_csv(run: Run) -> str:
         numbers: tuple[Any, ...] = ("", "", "")
         if has_influence:
             mean, error = run.influence.mean_influence
-            numbers = (run.influence.self_influence[instance], mean[instance], error[instance])
+            found = (run.influence.self_influence[instance], mean[instance], error[instance])
+            numbers = tuple("" if finite(value) is None else value for value in found)
         row = (
             str(item["id"]),
             *content_of(run, instance).values(),

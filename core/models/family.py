@@ -206,11 +206,10 @@ class Masked(Family):
     masks: int | None = option(
         None,
         "let the training items share M masks, an even number: influences take M passes a target; "
-        f"0: every item has its own mask (default: {USUAL_MASKS} for heads, small-vgg and vgg19, "
-        "else 0)",
+        f"0: every item has its own mask (default: {USUAL_MASKS} for heads and vgg19, else 0)",
         "M",
         label="Masks that training items share; 0: every item its own",
-        empty=f"{USUAL_MASKS} for heads, small-vgg and vgg19, else 0",
+        empty=f"{USUAL_MASKS} for heads and vgg19, else 0",
         least=0,
         even=True,
     )

@@ -60,8 +60,14 @@ def load_model(run: Run, device: torch.device) -> Members:
     """The trained members, in evaluation mode.
 
     Raises:
-        TurnoverError: if the code that builds them now makes other shared masks than the run has.
+        TurnoverError: if the code that builds them now makes other shared masks than the run has,
+            or the run was made of another engine's scores.
     """
+    if run.scored:
+        raise TurnoverError(
+            f"{run.folder}: made of {run.scored}, so there is no model to ask; train one with "
+            "`turnover train`"
+        )
     settings = run_settings(run)
     settings = settings.with_family(settings.family.blank())
     model = settings.build(len(run.classes), input_shape(run))

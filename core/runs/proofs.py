@@ -226,8 +226,9 @@ def seconds_to_prove(run: Run, proofs: Sequence[Proof]) -> float | None:
     if proofs:
         return _START + max(proof.seconds for proof in proofs)
     results, timings = run.manifest["results"], run.manifest.get("timings", {})
-    epochs = results["members"] * results["epochs"]
-    if "twin" not in timings or "plain_kept_epoch" not in results or not epochs:
+    if "twin" not in timings or "plain_kept_epoch" not in results:
         return None
+    # a run of scores has a twin alone
+    epochs = results["members"] * results["plain_kept_epoch" if run.scored else "epochs"]
     models = SEEDS * _MODELS * results["plain_kept_epoch"]
     return _START + float(timings["twin"]) * models / epochs

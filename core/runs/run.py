@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from turnover.attribution.estimators import SHOWN
+from turnover.attribution.estimators import SCORES, SHOWN
 from turnover.data.images import png_pixels
 from turnover.errors import TurnoverError
 from turnover.storage.artifacts import MANIFEST, fingerprint, read_manifest
@@ -188,7 +188,7 @@ class RunInfluence:
     def mates(self) -> np.ndarray:
         """How many other training items share a training item's mask, mean over members, `(N,)`."""
         if self.manifest.get("masks") is None:
-            return np.zeros(len(self.self_influence))
+            return np.zeros(self.array("mean_members").shape[1])
         sizes = [np.bincount(row)[row] for row in self.array("cohorts")]
         return np.mean(sizes, axis=0) - 1
 
@@ -208,7 +208,11 @@ class RunInfluence:
 
     @cached_property
     def self_influence(self) -> np.ndarray:
-        """Self-influence of every training item, mean over members, `(N,)` in nats."""
+        """Self-influence of every training item, mean over members, `(N,)` in nats; NaN where it is
+        not known, as of another engine's scores.
+        """
+        if self.estimator == SCORES:
+            return np.full(self.array("mean_members").shape[1], np.nan)
         return np.asarray(self.array("self").mean(0))
 
     @cached_property
@@ -333,6 +337,29 @@ class Run:
         with readable(path, self.again):
             check_array(loaded, *((len(self.items), None) if name == "features" else losses))
         return loaded
+
+    @property
+    def scored(self) -> str:
+        """The file of another engine's scores that the run was made of, without a model of its own;
+        "" for any other run.
+        """
+        adopted = self.manifest.get("adopted")
+        return str(adopted.get(SCORES, "")) if isinstance(adopted, dict) else ""
+
+    @property
+    def untrainable(self) -> str:
+        """Why nothing can be trained again of such a run, with the remedy; "" if it can."""
+        if not self.scored or self.manifest["settings"].get("model"):
+            return ""
+        return (
+            f"{self.folder}: made of {self.scored}, and no model is named to train again; make it "
+            "again with `turnover register --model NAME`"
+        )
+
+    @property
+    def unit(self) -> str:
+        """What its influences are in, after a number."""
+        return "in score" if self.scored else "nats"
 
     @property
     def has_influence(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -101,45 +101,59 @@ def write_run(
     """Write all files of a run into `partial`, its manifest last, and rename that to `folder`;
     `facts` are recipe, results etc., `twin` is the model that was trained without masks.
     """
-    _write_files(partial, data, (model, twin), history, inputs)
-    write_manifest(partial, _origin(settings, data, model) | facts, RUN_FILES)
+    tensors = [torch.as_tensor(rows).to(device_of(model)) for rows in inputs]
+    chances = [
+        (_chances(model, rows), None if twin is None else _chances(twin, rows)) for rows in tensors
+    ]
+    features = np.concatenate([item_features(model, rows) for rows in tensors])
+    losses = np.stack((np.stack(history.masked_items), np.stack(history.flipped_items)))
+    curves = curves_table(history.curves, history.accuracy)
+    weights = {
+        name: value.detach().cpu().contiguous() for name, value in trained_state(model).items()
+    }
+    write_files(partial, data, chances, features, losses, curves, save(weights))
+    facts = {
+        "leaks": list(model.leaks),
+        "masks": shared_masks(model),
+        "device": device_name(device_of(model)),
+        **facts,
+    }
+    finish_run(partial, folder, data, settings, facts)
+
+
+def finish_run(
+    partial: Path, folder: Path, data: Dataset, settings: TrainSettings, facts: dict[str, Any]
+) -> None:
+    """Write the manifest of a run whose files are in `partial`, and rename that to `folder`."""
+    write_manifest(partial, _origin(settings, data) | facts, RUN_FILES)
     replace_folder(partial, folder)
     for pattern in _SCRATCH:  # only now: until the rename, a stop must find them
         for path in folder.glob(pattern):
             path.unlink(missing_ok=True)
 
 
-def _write_files(
+def write_files(
     partial: Path,
     data: Dataset,
-    models: tuple[Members, Members | None],
-    history: History,
-    inputs: Arrays,
+    chances: Sequence[tuple[np.ndarray, np.ndarray | None]],
+    features: np.ndarray,
+    losses: np.ndarray,
+    curves: pd.DataFrame,
+    weights: bytes,
 ) -> None:
-    """All files of a run but the manifest."""
-    model, twin = models
-    tensors = [torch.as_tensor(rows).to(device_of(model)) for rows in inputs]
+    """All files of a run but the manifest; `chances` are the class probabilities `(N, C)` of either
+    split by the model and by its plain twin, `losses` `(2, epochs, N)` as in `item_losses.npy`.
+    """
+    splits = {"train": data.train, "validation": data.validation}
     frames = [
-        _item_rows(
-            split, items, _chances(model, rows), None if twin is None else _chances(twin, rows)
-        )
-        for split, items, rows in zip(
-            ("train", "validation"), (data.train, data.validation), tensors, strict=True
-        )
+        _item_rows(split, items, *given)
+        for (split, items), given in zip(splits.items(), chances, strict=True)
     ]
     pd.concat(frames, ignore_index=True).to_parquet(partial / "items.parquet", index=False)
-    features = np.concatenate([item_features(model, rows) for rows in tensors])
     np.save(partial / "features.npy", features.astype(np.float32, copy=False))
-    np.save(
-        partial / "item_losses.npy",
-        np.stack((np.stack(history.masked_items), np.stack(history.flipped_items))),
-    )
-    curves = curves_table(history.curves, history.accuracy)
+    np.save(partial / "item_losses.npy", losses)
     curves.to_parquet(partial / "curves.parquet", index=False)
-    weights = {
-        name: value.detach().cpu().contiguous() for name, value in trained_state(model).items()
-    }
-    (partial / "weights.safetensors").write_bytes(save(weights))
+    (partial / "weights.safetensors").write_bytes(weights)
 
 
 def _chances(model: Members, rows: torch.Tensor) -> np.ndarray:
@@ -170,9 +184,8 @@ def _item_rows(
     return pd.concat((frame, pd.DataFrame(chances, columns=names), contents), axis=1)
 
 
-def _origin(settings: TrainSettings, data: Dataset, model: Members) -> dict[str, Any]:
+def _origin(settings: TrainSettings, data: Dataset) -> dict[str, Any]:
     """The manifest's provenance of a run."""
-    device = device_name(device_of(model))
     return {
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "data": {
@@ -184,9 +197,6 @@ def _origin(settings: TrainSettings, data: Dataset, model: Members) -> dict[str,
         "kind": data.kind,
         "classes": list(data.classes),
         "settings": settings.saved,
-        "leaks": list(model.leaks),
-        "masks": shared_masks(model),
-        "device": device,
         "versions": {
             "python": platform.python_version(),
             **{name: version(name) for name in _PACKAGES},

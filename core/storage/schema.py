@@ -249,7 +249,8 @@ def check_influence(
     members, train, validation = sizes
     require(max(facts["targets"]) < validation, "targets")
     require(set(facts["errors"]) == set(wrong) & set(facts["targets"]), "errors")
-    for name in ("self", "mean_members"):
+    own = () if facts["estimator"] == "scores" else ("self",)  # another engine's have none
+    for name in (*own, "mean_members"):
         check_array(array(name), members, train)
         require((np.abs(array(name)) < _NATS).all(), name)
     masks = facts.get("masks")

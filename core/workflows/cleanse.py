@@ -25,7 +25,7 @@ from turnover.jobs.tasks import open_workers
 from turnover.models.family import Reader
 from turnover.runs.model import describe_targets, item_features, load_model, run_settings, run_split
 from turnover.runs.ranking import stored_estimator
-from turnover.runs.run import Run
+from turnover.runs.run import TRUTH, Run
 from turnover.storage.artifacts import fingerprint
 from turnover.storage.progress import bar
 from turnover.training.fit import Split
@@ -87,9 +87,15 @@ def prepare(
     Raises:
         TurnoverError: for an unknown validation set, or one that does not fit the run.
     """
+    if run.untrainable:
+        raise TurnoverError(run.untrainable)
     device = choose_device(device_choice)
     targets, measured = _splits(run, validation, path, device)
     train = run_split(run, "train", device)
+    if run.scored and validation == OWN:
+        members = run.influence.members(TRUTH, halves(run.validation["id"])[0]).mean(1)
+        scored = Scores(members, None, stored_estimator(run), len(targets.labels))
+        return Cleansing(run, device, train, targets, measured, scored, validation)
     model, count = load_model(run, device), len(run.train)
     with bar(
         model.members * len(targets.labels) * count, f"{run.name}: mean influence", "pairs"

@@ -11,7 +11,8 @@ from __future__ import annotations
 import shutil
 import time
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
@@ -195,41 +196,54 @@ def _register(
     """Make a run of members' weights, by where they are from, and of their modules if these are
     there.
     """
+    begun = time.perf_counter()
+    with making(plan) as partial:
+        inputs = model_inputs(plan.data, plan.settings, partial, device)
+        train, validation = splits_of(plan.data, inputs, device)
+        model = plan.settings.build(len(plan.data.classes), tuple(train.inputs.shape[1:]))
+        assert isinstance(model, OwnMembers)
+        for member, (where, state) in zip(model.models, states.items(), strict=True):
+            _fill(member, state, where)
+        for member, module in zip(model.models, trained, strict=False):
+            masks_of_training(module, train.inputs)
+            _check_masks(module, member, str(plan.settings.model))
+        placed(model, device)
+        history = measured(model, train, validation)
+        model.find_leaks(train.inputs, train.labels)
+        seconds = time.perf_counter() - begun
+        results = results_of(plan.data, model, history, None, seconds, device)
+        facts = {"recipe": {}, "results": results, "adopted": ", ".join(states)}
+        write_run(partial, plan.folder, plan.data, plan.settings, model, history, inputs, facts)
+    return {
+        "run": str(plan.folder),
+        "model": plan.settings.model,
+        "masks": shared_masks(model),
+        **results,
+        "learned": _learned(history),
+    }
+
+
+@contextmanager
+def making(plan: TrainingPlan) -> Iterator[Path]:
+    """The work directory of a run that is written in one go; it is gone afterwards.
+
+    Raises:
+        TurnoverError: if there is a stopped training, another process makes this run, or the disk
+            is full.
+    """
     with alone(plan.lock, f"making {plan.folder}"):
         if has_checkpoint(plan.partial):
             raise TurnoverError(
                 f"{plan.partial} is a training that was stopped; finish it, delete it, or choose "
                 "another folder for this run"
             )
-        begun, partial = time.perf_counter(), open_partial(plan)
+        partial = open_partial(plan)
         try:
-            inputs = model_inputs(plan.data, plan.settings, partial, device)
-            train, validation = splits_of(plan.data, inputs, device)
-            model = plan.settings.build(len(plan.data.classes), tuple(train.inputs.shape[1:]))
-            assert isinstance(model, OwnMembers)
-            for member, (where, state) in zip(model.models, states.items(), strict=True):
-                _fill(member, state, where)
-            for member, module in zip(model.models, trained, strict=False):
-                masks_of_training(module, train.inputs)
-                _check_masks(module, member, str(plan.settings.model))
-            placed(model, device)
-            history = measured(model, train, validation)
-            model.find_leaks(train.inputs, train.labels)
-            seconds = time.perf_counter() - begun
-            results = results_of(plan.data, model, history, None, seconds, device)
-            facts = {"recipe": {}, "results": results, "adopted": ", ".join(states)}
-            write_run(partial, plan.folder, plan.data, plan.settings, model, history, inputs, facts)
+            yield partial
         except OSError as error:
             raise disk_error(partial, error) from None
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-        return {
-            "run": str(plan.folder),
-            "model": plan.settings.model,
-            "masks": shared_masks(model),
-            **results,
-            "learned": _learned(history),
-        }
 
 
 def _check_masks(trained: nn.Module, built: nn.Module, model: str) -> None:

@@ -83,9 +83,11 @@ class Targets:
             TurnoverError: if the manifest does not record it.
         """
         results = self.run.manifest["results"]
-        if results["plain_accuracy"] is None and self.settings.epochs:
+        if self.run.untrainable:
+            raise TurnoverError(self.run.untrainable)
+        if results["plain_accuracy"] is None and self.settings.epochs and not self.run.scored:
             return self.settings.epochs
-        name = "kept_epoch" if masked else "plain_kept_epoch"
+        name = "kept_epoch" if masked and not self.run.scored else "plain_kept_epoch"
         if name not in results:
             raise TurnoverError(
                 f"{self.run.folder}: the manifest says nothing of {name!r}, it is from an earlier "

@@ -93,11 +93,11 @@ def _train(
     inputs = model_inputs(data, settings, partial, device)
     featured = time.perf_counter()
     splits, recipe = splits_of(data, inputs, device), settings.recipe
-    model, history = _fit(data, settings, splits, recipe, partial, workers)
+    model, history = fitted(data, settings, splits, recipe, partial, workers)
     if isinstance(model, OwnMembers) and not model.leaks:
         model.find_leaks(splits[0].inputs, splits[0].labels)
     trained = time.perf_counter()
-    plain, twin = _fit(data, settings, splits, replace(recipe, masked=False), partial, workers)
+    plain, twin = fitted(data, settings, splits, replace(recipe, masked=False), partial, workers)
     timings = {
         "features": featured - begun,
         "training": trained - featured,
@@ -171,22 +171,22 @@ def splits_of(
     return train, validation
 
 
-def _fit(
+def fitted(
     data: Dataset,
     settings: TrainSettings,
     splits: tuple[Split, Split],
     recipe: Recipe,
     partial: Path,
-    workers: Callable[[int], Workers],
+    workers: Callable[[int], Workers] | None = None,
 ) -> tuple[Members, History]:
-    """The trained members and their history."""
+    """The trained members and their history; several of a deep model are trained by `workers`."""
     label = f"{data.name}: training" if recipe.masked else f"{data.name}: plain twin"
     inputs = splits[0].inputs
     model = placed(settings.build(len(data.classes), tuple(inputs.shape[1:])), inputs.device)
-    apart = isinstance(model, Ensemble) and model.members > 1
+    apart = isinstance(model, Ensemble) and model.members > 1 and workers is not None
     each = model.members if apart else 1
     with bar(each * recipe.epochs, label, "epochs") as advance:
-        if isinstance(model, Ensemble) and apart:
+        if isinstance(model, Ensemble) and apart and workers:
             ready = workers(model.members)
             history = fit_members(model, settings, recipe, splits, partial, ready, advance)
         else:

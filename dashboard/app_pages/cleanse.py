@@ -11,7 +11,7 @@ from turnover.dashboard.cleanse.cleanse import (
     show_preview,
 )
 from turnover.dashboard.shared.flag_form import current_flags
-from turnover.dashboard.shared.notice import no_influence
+from turnover.dashboard.shared.notice import no_influence, what_is_missing
 from turnover.dashboard.state import current_run
 
 opened = current_run()
@@ -19,6 +19,7 @@ if opened.influence_problem:
     no_influence(opened.run, opened.influence_problem)
     st.stop()
 run, flags = opened.run, current_flags(opened.run)
+what_is_missing(run)
 validation, path = choose_validation(run)
 scores = scores_for(run, validation)
 left, right = st.columns([3, 2], gap="large")

@@ -7,7 +7,7 @@ import streamlit as st
 from turnover.dashboard.errors.explorer import explorer_of, show_explorer, shown_item
 from turnover.dashboard.errors.more import show_more
 from turnover.dashboard.errors.try_own import answer_shown, collection_of, try_button
-from turnover.dashboard.shared.notice import no_influence, notice
+from turnover.dashboard.shared.notice import no_influence, notice, what_is_missing
 from turnover.dashboard.shared.prove import show_proving
 from turnover.dashboard.state import Opened, current_run
 
@@ -19,7 +19,8 @@ def explore(opened: Opened) -> None:
     if not opened.influence_problem:
         if item := shown_item(opened, explorer, collection):
             answer_shown(opened, collection, item.id)
-        try_button(opened)
+        if not opened.run.scored:
+            try_button(opened)
     if not opened.misclassified and not collection.items:
         total = len(opened.run.validation)
         notice(
@@ -35,6 +36,7 @@ def explore(opened: Opened) -> None:
 
 
 opened = current_run()
+what_is_missing(opened.run)
 if opened.influence_problem:
     no_influence(opened.run, opened.influence_problem)
 explore(opened)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from turnover.dashboard.shared.notice import no_influence
+from turnover.dashboard.shared.notice import no_influence, what_is_missing
 from turnover.dashboard.shared.prove import show_proving
 from turnover.dashboard.state import Opened, current_run
 from turnover.dashboard.training_data.browser import browser_of, show_browser
@@ -21,6 +21,7 @@ def explore(opened: Opened) -> None:
 
 
 opened = current_run()
+what_is_missing(opened.run)
 if opened.influence_problem:
     no_influence(opened.run, opened.influence_problem)
 explore(opened)

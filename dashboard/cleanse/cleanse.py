@@ -233,6 +233,9 @@ def _offers(
     run: Run, validation: str, path: str, measured: Cleansed | None, flags: Mapping[int, Flag]
 ) -> None:
     """The buttons that retrain: for what is not measured yet, and under *More* anything."""
+    if run.untrainable:
+        problem("Nothing can be trained again", run.untrainable)
+        return
     try:
         decisions = decided_of(flags, run)
     except TurnoverError as error:

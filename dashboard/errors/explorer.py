@@ -320,7 +320,9 @@ def headline(opened: Opened) -> str:
     accuracy = opened.run.manifest["results"]["validation_accuracy"]
     total = len(opened.misclassified)
     certainty, twins = opened.certainty, [item.twin for item in opened.misclassified]
-    clear = sum(map(bool, certainty.strong.values())) if certainty else total
+    clear = (
+        sum(map(bool, certainty.strong.values())) if certainty and not opened.run.scored else total
+    )
     explained = f", {clear:,} explained" if clear < total else ""
     both = twins.count(True)
     many = "all the plain model’s" if both == total > 1 else f"{both:,} the plain model’s too"

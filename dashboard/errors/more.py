@@ -51,7 +51,9 @@ def show_more(opened: Opened, item: ErrorItem, collection: Collection) -> None:
         ),
         "markdown": partial(_markdown, opened, item, ""),
     }
-    if item.image:
+    if opened.run.scored:
+        del parts["change"]
+    elif item.image:
         parts["regions"] = lambda: show_regions(opened.run, item, _explained(opened, item))
     if own and own.answer:
         parts |= _of_own(opened, item, own.answer, collection.token)

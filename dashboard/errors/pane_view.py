@@ -147,7 +147,7 @@ def _card(run: Run, card: Card) -> dict[str, Any]:
     in per cent.
     """
     error = "" if card.std_error is None else f" ± {card.std_error:.3f}"
-    nats = f"{signed(card.influence, 3)}{error} nats{', ' * bool(card.trust)}{card.trust}"
+    nats = f"{signed(card.influence, 3)}{error} {run.unit}{', ' * bool(card.trust)}{card.trust}"
     return {
         "position": card.position,
         "id": card.id,

@@ -22,7 +22,7 @@ from turnover.dashboard.runs.curves_view import (
 )
 from turnover.dashboard.runs.list_view import trainings
 from turnover.dashboard.runs.run_list import RUN_IN_SIDEBAR, TRAINING
-from turnover.dashboard.shared.notice import chart, notice, problem, quiet, said
+from turnover.dashboard.shared.notice import chart, notice, problem, quiet, said, what_is_missing
 from turnover.dashboard.state import NEXT_RUN, RUN_KEY, current_run, runs_folder
 from turnover.errors import TurnoverError
 from turnover.jobs import find_jobs
@@ -103,6 +103,10 @@ def show_curves() -> None:
         return
     run = current_run().run
     curves = build_curves(run)
+    if run.scored:
+        said(curves.accuracy)
+        what_is_missing(run)
+        return
     found = leaks(curves, run.array("item_losses")[1], len(run.validation))
     _draw(curves, found, list(map(str, run.manifest.get("leaks", []))))
 

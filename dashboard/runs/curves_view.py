@@ -62,7 +62,8 @@ def build_curves(run: Run) -> Curves:
     """The curves of a run."""
     results = run.manifest["results"]
     plain = results["plain_accuracy"]
-    ordinary = "" if plain is None else f"; ordinary training: {plain:.1%}"
+    other = "the model trained here" if run.scored else "ordinary training"
+    ordinary = "" if plain is None else f"; {other}: {plain:.1%}"
     accuracy = f"{results['validation_accuracy']:.1%} right on the validation items{ordinary}."
     return _built(run.curves, int(results["kept_epoch"]), accuracy)
 

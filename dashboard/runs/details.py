@@ -102,7 +102,7 @@ def show_details() -> None:
         heading("What its data are like")
         bullets(details.data_report)
     heading("What it cannot tell")
-    bullets(LIMITS)
+    bullets(LIMITS[2:-1] if opened.run.scored else LIMITS)  # the others are of masks and noise
     with st.expander("All settings, recipe and versions"):
         for name, pairs in details.groups:
             rows = "".join(f"<dt>{safe(fact)}</dt><dd>{safe(value)}</dd>" for fact, value in pairs)

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import pandas as pd
 
 from turnover.research.evaluate.results import (
-    AS_SHOWN,
     AUC,
     LDS,
     MEASURES,
     RANK,
+    SHOWN,
     SPEARMAN,
     TARGETS,
     TURNOVER,
@@ -115,7 +115,7 @@ def build_measured(result: Result) -> Measured:
 
 def _point(row: ResultRow, figure: str) -> Point:
     estimate, kind = row.figures[figure], OURS if TURNOVER in row.method else BASELINE
-    shown = row.method.endswith(AS_SHOWN)
+    shown = row.method.endswith(SHOWN)
     return Point(row.method, kind, shown, estimate.value, estimate.low, estimate.high)
 
 

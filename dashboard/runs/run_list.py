@@ -87,8 +87,8 @@ def _pick(table: str, rows: Sequence[RunRow]) -> None:
 
 
 def show_work() -> None:
-    """The jobs of all runs, newest first: the last one and what is not done, but for what waits at
-    low priority; others on demand.
+    """The jobs of all runs, newest first: those that are not done, but for what waits at low
+    priority, and the last one if it trained a run; others on demand.
     """
     if not find_jobs(runs_folder()):
         return
@@ -99,10 +99,14 @@ def show_work() -> None:
 
 
 def _open_jobs() -> list[Job]:
-    jobs = find_jobs(runs_folder())
-    waiting = [job for job in jobs if not (job.low and job.state is State.QUEUED)]
-    return [job for number, job in enumerate(waiting) if not number or job.state is not State.DONE]
+    jobs = [job for job in find_jobs(runs_folder()) if not (job.low and job.state is State.QUEUED)]
+    return [job for job in jobs if job.state is not State.DONE or _is_new_run(job, jobs)]
 
 
 def _done_jobs() -> list[Job]:
-    return [job for job in find_jobs(runs_folder())[1:] if job.state is State.DONE]
+    jobs = find_jobs(runs_folder())
+    return [job for job in jobs if job.state is State.DONE and not _is_new_run(job, jobs)]
+
+
+def _is_new_run(job: Job, jobs: Sequence[Job]) -> bool:
+    return job.steps[0][0] == "train" and job.id == jobs[0].id

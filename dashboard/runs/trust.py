@@ -18,7 +18,7 @@ from turnover.dashboard.runs.measured_view import (
     build_measured,
     in_order,
 )
-from turnover.dashboard.runs.trust_view import build_trust, open_measures, time_to_measure
+from turnover.dashboard.runs.trust_view import FOREIGN, build_trust, open_measures, time_to_measure
 from turnover.dashboard.shared.jobs import begin_job
 from turnover.dashboard.shared.jobs_view import jobs_with
 from turnover.dashboard.shared.notice import chart, heading, no_influence, notice, problem, quiet
@@ -45,7 +45,8 @@ def show_trust() -> None:
     results = read_results(run)
     trust = build_trust(opened.certainty, results)
     doubt = "" if trust.readable else "to-doubt"
-    st.html(f'<p class="to-verdict {doubt}">{safe(trust.sentence)}</p>')
+    sentence = FOREIGN if run.scored else trust.sentence
+    st.html(f'<p class="to-verdict {doubt}">{safe(sentence)}</p>')
     if trust.checked:
         quiet(*trust.checked)
     for text in results.problems:

@@ -14,12 +14,12 @@ from turnover.dashboard.shared.jobs_view import time_left
 from turnover.errors import counted
 from turnover.explain.facts import Certainty
 from turnover.research.evaluate.results import (
-    AS_SHOWN,
     COVERAGE_TOP,
     LDS,
     SAME_SIGN,
     SAME_SIGN_CLAIMED,
     SAME_SIGN_TOP,
+    SHOWN,
     Figure,
     Results,
 )
@@ -32,6 +32,9 @@ _ANY_RUN, _MARKED = ("lds", "agreement", "removal", "loo"), ("injected", "causes
 """Measures of any run, and of one with injected labels or cues."""
 _MODELS, _ELSE = {"lds": 0.7 * 300, "loo": 500.0}, 15.0
 """For how many models of the whole training set a measure trains, and seconds for the rest."""
+FOREIGN = (
+    "Another engine’s scores come without errors, so only retraining tells how far to trust them."
+)
 _GROUPS = "read groups of training items, or train again with more models (Members)"
 
 
@@ -80,8 +83,9 @@ def open_measures(run: Run, results: Results) -> tuple[str, ...]:
     """What can be measured of a run and is not yet, what says most first."""
     fresh = {result.measure for result in results.found if not result.stale}
     marked = (run.train["planted"] != "").any()
-    offered = [name for name in (*_ANY_RUN, *(_MARKED if marked else ())) if name not in fresh]
-    return tuple(offered or _ANY_RUN)
+    known = [name for name in _ANY_RUN if not (run.scored and name == "agreement")]
+    offered = [name for name in (*known, *(_MARKED if marked else ())) if name not in fresh]
+    return tuple(offered or known)
 
 
 def time_to_measure(run: Run, measure: str) -> str:
@@ -99,7 +103,7 @@ def _checked(certainty: Certainty, results: Results) -> tuple[str, ...]:
 
     def shown(name: str, figure: str) -> Figure | None:
         """A measured figure of the estimates that pages show; None if not measured."""
-        rows = (row for row in fresh.get(name, ()) if row.method.endswith(AS_SHOWN))
+        rows = (row for row in fresh.get(name, ()) if row.method.endswith(SHOWN))
         return next((row.figures[figure] for row in rows if figure in row.figures), None)
 
     lines = []

@@ -50,7 +50,9 @@ def show_groups(run: Run, item: ErrorItem, changed: Callable[[], None]) -> None:
     if groups.missing:
         quiet(groups.missing)
     show_sums(
-        groups.rows, (f"On the prediction, “{item.predicted}”", f"On the truth, “{item.label}”")
+        run,
+        groups.rows,
+        (f"On the prediction, “{item.predicted}”", f"On the truth, “{item.label}”"),
     )
     with st.container(horizontal=True, gap="small"):
         for number, row in enumerate(groups.rows):
@@ -59,11 +61,12 @@ def show_groups(run: Run, item: ErrorItem, changed: Callable[[], None]) -> None:
                 prove_button(run, item.id, name, row.option, f"prove-group-{number}")
 
 
-def show_sums(groups: Sequence[GroupRow], heads: tuple[str, str]) -> None:
+def show_sums(run: Run, groups: Sequence[GroupRow], heads: tuple[str, str]) -> None:
     """A table of groups with their influences on two losses."""
     st.html(_table_html(groups, heads))
+    units = "the units of the scores" if run.scored else "nats, ± one standard error"
     quiet(
-        "In nats, ± one standard error. A random group has as many items of each label; its ± is "
+        f"In {units}. A random group has as many items of each label; its ± is "
         "the standard deviation over such groups."
     )
 

@@ -76,6 +76,14 @@ def notice(title: str, message: str = "", command: str = "") -> None:
         st.code(command, language=None, wrap_lines=True)
 
 
+def what_is_missing(run: Run) -> None:
+    """What a run of another engine's scores does not have, in a line."""
+    from turnover.explain.facts import missing_words  # the first words of a page need no pandas
+
+    if words := missing_words(run):
+        quiet(words)
+
+
 def no_influence(run: Run, message: str) -> None:
     """Why a run's influence cannot be shown: not computed yet, or damaged."""
     if run.has_influence:

@@ -30,6 +30,8 @@ def begin_proof(run: Run, errors: Sequence[int], item: int | None = None) -> str
     """Begin to prove the causes of errors, or that one training item alone taught them, unless that
     is under way; returns why it cannot, or "".
     """
+    if run.untrainable:
+        return run.untrainable
     if is_proving(run, proof_steps(run), errors, item):
         return ""
     step = _step(run, errors, item)

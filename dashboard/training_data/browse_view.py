@@ -78,6 +78,11 @@ def place_of(params: Mapping[str, Any], classes: Collection[str]) -> Place:
     return replace(place, search=place.search[:_SEARCH], item=place.item or old)
 
 
+def sorts_of(run: Run) -> dict[str, str]:
+    """The orders that a run has; of another engine's scores, the usual one is by harm."""
+    return {DOUBT: SORTS[HARM], DATA: SORTS[DATA]} if run.scored else SORTS
+
+
 @dataclass(frozen=True)
 class Training:
     """A run's training items, and the values that order them, `(N,)` each: self-influence, and
@@ -133,7 +138,8 @@ def select(training: Training, place: Place, flags: Mapping[int, Flag]) -> np.nd
 
 def _key(training: Training, place: Place) -> np.ndarray:
     """What is sorted by, the smallest first; unusual items follow the doubtful ones."""
-    unusual = -training.unusual
+    unusual = training.mean if training.run.scored else -training.unusual
+    assert unusual is not None
     if place.sort == DOUBT:
         return np.lexsort((unusual, -_exact(training))).argsort()
     if place.sort == UNUSUAL:

@@ -25,7 +25,6 @@ from turnover.dashboard.state import BROWSED, Opened
 from turnover.dashboard.training_data.browse_view import (
     FLAGGED,
     MAP,
-    SORTS,
     STEP,
     VIEWS,
     Place,
@@ -36,6 +35,7 @@ from turnover.dashboard.training_data.browse_view import (
     row,
     rows,
     select,
+    sorts_of,
 )
 from turnover.dashboard.training_data.map_view import COLOURS, PLACES, ways
 from turnover.dashboard.training_data.message_view import Act, Message, read_message, verdicts
@@ -187,7 +187,7 @@ def _facts(opened: Opened) -> dict[str, Any]:
         "suspects": len(opened.training.suspects),
         "classes": [visible(name) for name in run.classes],
         "views": VIEWS,
-        "sorts": SORTS,
+        "sorts": sorts_of(run),
         "flaggedBy": FLAGGED,
         "places": [*PLACES.items()],
         "colours": [*COLOURS.items()],

@@ -28,7 +28,7 @@ function drawPanel(S) {
     told && pane.taught.some((error) => !told.proofs[error.id]) ? proveButton(S, told.proving
       || S.pending.some((waiting) => waiting.kind === "prove"), () => S.act("prove", [pane.position])) : "",
     part(S, "Helps most", pane.helps, "", pane.known), part(S, "Hurts most", pane.hurts, ""),
-    el("section", {}, el("h2", { title: "Mean loss over the models, epoch by epoch" }, "Its own error in training"), drawCurve(pane.curve)),
+    pane.curve.kept ? el("section", {}, el("h2", { title: "Mean loss over the models, epoch by epoch" }, "Its own error in training"), drawCurve(pane.curve)) : "",
     near(S, pane),
     told?.history.length ? el("section", {}, el("h2", {}, "Decisions"), el("ol", { class: "history quiet" },
       told.history.map((words) => el("li", { dir: "auto" }, words)))) : "");

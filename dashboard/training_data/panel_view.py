@@ -67,13 +67,15 @@ def standing(training: Training, position: int) -> list[list[str]]:
         return [[unusual, f"Loss where it was not learned: {training.unusual[position]:.2f} nats"]]
     mean, error = (float(values[position]) for values in run.influence.mean_influence)
     noise = "" if finite(error) is None else f" ± {rounded(error)}"
-    number = f"Mean influence on the truth: {mean:+.4f}{noise} nats, over all targets"
+    number = f"Mean influence on the truth: {mean:+.4f}{noise} {run.unit}, over all targets"
     harm = rank_of(-training.mean, position)
     whole = (
         f"On the whole it hurts: {_most(harm, 'harmful').lower()}."
         if mean < 0
         else f"On the whole it helps: {_most(total + 1 - harm, 'helpful').lower()}."
     )
+    if run.scored:
+        return [[whole, number]]
     self_influence = f"Self-influence: {rounded(float(training.unusual[position]))} nats"
     return [
         [unusual, f"{self_influence}; a large one marks an odd item or a wrong label"],
@@ -145,7 +147,7 @@ def _target(run: Run, instance: int, column: Column, index: int) -> dict[str, An
         "image": data_url(bytes(item["image"])) if run.kind == "image" else "",
         "label": visible(run.classes[int(item["label"])]),
         "predicted": visible(predicted) if wrong else "",
-        "hover": f"{float(column.values[index]):+.4f}{noise} nats, {trust}".rstrip(", "),
+        "hover": f"{float(column.values[index]):+.4f}{noise} {run.unit}, {trust}".rstrip(", "),
     }
 
 
@@ -190,7 +192,11 @@ def told(
 
 
 def curve(run: Run, position: int) -> dict[str, Any]:
-    """The item's error per epoch where it was learned and where it was not, and the kept epoch."""
+    """The item's error per epoch where it was learned and where it was not, and the kept epoch;
+    nothing where nobody measured it.
+    """
+    if run.scored:
+        return {}
     learned, unlearned = (
         [round(float(value), 4) for value in losses]
         for losses in run.array("item_losses")[:, :, position]

@@ -56,7 +56,7 @@ function drawActs(S) {
 function drawItems(S) {
   if (!S.total && !S.awaiting && S.rowsName) return el("div", { class: "box", role: "status" },
     el("b", {}, "No training item matches"), el("p", {}, "Clear the search, or choose another class or flag."));
-  const box = el("div", { class: "rows", role: "group", "aria-label": "Training items", tabindex: -1 },
+  const box = el("div", { class: "rows", role: "group", "aria-label": "Training items", tabindex: 0 },
     el("div", { class: "space" }));
   box.addEventListener("scroll", () => S.fill(), { passive: true });
   new ResizeObserver(() => S.fill()).observe(box);

@@ -40,7 +40,7 @@ def show_together(opened: Opened, selected: list[int]) -> None:
             return
         errors = len(opened.run.influence.misclassified)
         over = f"mean over {counted(errors, 'error')}"
-        show_sums([shown], (f"On the predictions, {over}", f"On the truth, {over}"))
+        show_sums(opened.run, [shown], (f"On the predictions, {over}", f"On the truth, {over}"))
 
 
 def drawn_map(opened: Opened, place: Place) -> dict[str, Any] | None:

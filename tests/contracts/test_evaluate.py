@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +32,7 @@ from turnover.research.evaluate.scores import (
     Evidence,
     Options,
     baseline_scores,
+    by_words,
     evidence_of,
     self_scores,
     turnover_scores,
@@ -53,6 +55,7 @@ FACTS: dict[str, tuple[str, dict[str, Any]]] = {
     "real-errors": ("reviews", {"targets": 12, "confirmed_errors": 10, "instances": 48}),
     "duplicates": ("twins", {"targets": 6, "pairs": 6, "instances": 40}),
     "removal": ("digits", {"targets": 4, "removed": [3, 12], "seeds": 2}),
+    "loss-added": ("digits", {"targets": 4, "removed": [1, 5], "seeds": 2}),
     "agreement": ("digits", {"targets": 24, "members": 4}),
 }
 """Of every measure: the run that it is tried on, and what it says beside its rows."""
@@ -172,11 +175,13 @@ def test_retraining_under_masks_is_another_measurement(runs: Runs, capsys: Captu
     assert found[0]["rows"][0]["figures"] != found[1]["rows"][0]["figures"]
 
 
-@pytest.mark.parametrize("measure", ["lds", "loo", "removal", "duplicates"])
+@pytest.mark.parametrize("measure", [name for name in FACTS if name != "agreement"])
 def test_another_engine_s_scores_stand_beside_ours(
     measure: str, runs: Runs, tmp_path: Path, capsys: Capture
 ) -> None:
-    """Ours as a file have our figures."""
+    """Ours as a file have our figures; what raises the loss of an error's true label speaks for its
+    answer.
+    """
     run = Run(runs[FACTS[measure][0]])
     meaning = "prediction" if measure == "removal" else "truth"
     scores = np.zeros((len(run.validation), len(run.train)), np.float32)
@@ -184,10 +189,15 @@ def test_another_engine_s_scores_stand_beside_ours(
     for position in part.misclassified if measure == "removal" else part.targets:
         ranked = part.ranked(position, meaning)
         scores[position, ranked.instances] = ranked.values
-    np.save(tmp_path / "mine.npy", -scores)
-    more = ("--scores", tmp_path / "mine.npy", "--positive", "hurts")
-    rows = {row["method"]: row for row in answer(capsys, *asked(runs, measure, *more))["rows"]}
+    np.save(tmp_path / "mine.npy", scores)
+    more = ("--scores", tmp_path / "mine.npy")
+    more += ("--positive", "hurts" if measure == "removal" else "helps")
+    rows = {
+        row["method"].removeprefix("mean influence: "): row
+        for row in answer(capsys, *asked(runs, measure, *more))["rows"]
+    }
     mine, ours = rows["mine.npy"], rows["turn-over, as shown"]
+    assert mine["figures"]
     for name, figure in mine["figures"].items():
         assert figure["value"] == pytest.approx(ours["figures"][name]["value"], abs=1e-3), name
 
@@ -283,6 +293,23 @@ def test_a_run_without_errors_has_none_to_explain(runs: Runs) -> None:
 
 
 # Methods
+
+
+def test_shared_words_count_for_a_label_and_images_have_none(
+    runs: Runs, task: EvaluationTask
+) -> None:
+    pytest.importorskip("bm25s")
+    assert by_words(task).note == "refused: images have no words"
+    run = Run(runs["reviews"])
+    asked = EvaluationTask.of(run, "cpu", 4)
+    (scored,) = baseline_scores(asked, ["bm25"])
+    words = [set(re.findall(r"\w{2,}", text.lower())) for text in run.train["text"]]
+    labels, targets = run.train["label"].to_numpy(), run.validation.loc[asked.positions]
+    assert scored.values.shape == (4, len(words)) and scored.values.any()
+    for row, text, label in zip(scored.values, targets["text"], targets["label"], strict=True):
+        own = set(re.findall(r"\w{2,}", text.lower()))
+        assert not row[[not own & there for there in words]].any()
+        assert (row[labels == label] >= 0).all() and (row[labels != label] <= 0).all()
 
 
 @pytest.mark.parametrize("meaning", ["truth", "prediction"])

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given
@@ -27,6 +28,7 @@ from turnover.research.evaluate.removal import (
     Outcome,
     alike,
     figures_of,
+    measure_added,
     proponents,
     retrained_without,
 )
@@ -40,7 +42,7 @@ from turnover.research.evaluate.results import (
     STRONG,
     Figure,
 )
-from turnover.research.evaluate.scores import Estimated
+from turnover.research.evaluate.scores import Estimated, Options, Scored
 from turnover.research.evaluate.task import EvaluationTask
 
 TARGETS, ITEMS = 30, 200
@@ -214,6 +216,34 @@ def test_the_truth_comes_out_best_and_chance_as_none(world: tuple[Figures, np.nd
         assert 0.3 < made["partly"][name].value < 1
         blind = made["chance"][name]
         assert abs(blind.value) < 0.25 and (blind.low or 0) < 0 < (blind.high or 0)
+
+
+def test_loss_added_is_what_proponents_do_beyond_random_items_of_their_labels(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    truth = 0.02 * rng.normal(size=(40, ITEMS))
+    train = pd.DataFrame({"label": np.arange(ITEMS) % 4})
+    facts = {"asked": {}, "epochs": lambda: 1, "positions": list(range(40)), "device": "cpu"}
+    facts |= {"run": SimpleNamespace(folder=tmp_path, train=train), "cluster": None}
+    targets = SimpleNamespace(labels=torch.zeros(40, dtype=torch.int64))
+    settings = SimpleNamespace(seed=0)
+    task = cast(EvaluationTask, SimpleNamespace(**facts, targets=targets, settings=settings))
+    methods = {"truth": truth, "chance": rng.normal(size=truth.shape)}
+    scored = [Scored(name, scores, 0.0, 0.0) for name, scores in methods.items()]
+    monkeypatch.setattr(removal_module, "retrained", additive(truth, 0.4))
+    monkeypatch.setattr(removal_module, "_methods", lambda *_: scored)
+    monkeypatch.setattr(EvaluationTask, "of", lambda *_, **__: task)
+    measured = measure_added(task, Options(seeds=2))
+    assert measured["removed"] == [2, 10]
+    for row, scores in zip(measured["rows"], methods.values(), strict=True):
+        for name, count in (("1%", 2), ("5%", 10)):
+            removed = proponents(scores, count)
+            others = alike(removed, train["label"].to_numpy(), 0)
+            each = [np.take_along_axis(truth, own, 1).sum(1).mean() for own in (removed, others)]
+            assert row.figures[f"change@{name}"].value == pytest.approx(each[0])
+            assert row.figures[f"added@{name}"].value == pytest.approx(each[0] - each[1])
+    assert (measured["rows"][0].figures["added@5%"].low or 0) > 0.2
 
 
 def test_a_method_that_predicts_nothing_and_few_errors_have_no_correlation() -> None:

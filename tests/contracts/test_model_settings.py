@@ -186,12 +186,11 @@ def test_settings_that_do_not_go_together_are_refused_in_one_line(
     ("options", "masks"),
     [
         ({"model": "heads"}, USUAL_MASKS),
-        ({}, USUAL_MASKS),
-        ({"masks": 8}, 8),
-        ({"masks": 0}, None),
-        ({"limit": USUAL_MASKS - 1}, None),
-        ({"groups": 1}, None),
-        ({"model": "mlp"}, None),
+        ({"model": "heads", "masks": 8}, 8),
+        ({"model": "heads", "masks": 0}, None),
+        ({"model": "heads", "limit": USUAL_MASKS - 1}, None),
+        ({"model": "heads", "groups": 1}, None),
+        ({}, None),
     ],
 )
 def test_masks_are_shared_by_default_where_they_can_be(

@@ -113,7 +113,6 @@ def test_counts_are_those_of_each_error(
     assert found.weak == {error: count[WEAK] for error, count in counts.items() if count}
     strong = list(found.strong.values())
     assert found.share == np.mean([count > 0 for count in strong]) and 0 < found.share < 1
-    assert found.usual == np.median(strong) and found.usual_share == found.usual / 30
     assert (found.misclassified, found.train_size, found.members) == (8, 30, 4)
     assert found.partly == (keep is not None)
 
@@ -129,7 +128,7 @@ def test_one_member_and_no_errors_are_known_for_nothing(tmp_path: Path) -> None:
     for fake, errors in ((FakeRun("one", members=1), 8), (FakeRun("right", errors=False), 0)):
         found = run_certainty(Run(fake.write(tmp_path)))
         assert not found.known and found.misclassified == errors
-        assert (found.share, found.usual, found.strong) == (0.0, 0.0, {})
+        assert (found.share, found.strong) == (0.0, {})
 
 
 def test_the_pattern_of_labels_is_counted_by_hand(run: Run) -> None:

@@ -23,6 +23,7 @@ from turnover import Run, influence
 from turnover.attribution.device import choose_device
 from turnover.attribution.ensemble import some_members
 from turnover.attribution.estimators.significance import RATE, strong, wrong_sign
+from turnover.explain.claims import top_claim
 from turnover.models.registry import TrainSettings
 from turnover.research.baselines.base import Problem, cross_entropy
 from turnover.research.baselines.hessian import InfluenceFunction
@@ -31,13 +32,16 @@ from turnover.research.baselines.tracin import SgdInfluence, TracIn
 from turnover.research.evaluate.agreement import coverage_figures
 from turnover.research.evaluate.lds import halves_of, predicted
 from turnover.research.evaluate.loo import TARGETS, draw_instances, left_out_losses, target_figures
+from turnover.research.evaluate.proofs import random_claims
 from turnover.research.evaluate.removal import proponents, retrained_without
 from turnover.research.evaluate.scores import ESTIMATORS, Evidence, Options, evidence_of
 from turnover.research.evaluate.statistics import row_spearman
 from turnover.research.evaluate.task import EvaluationTask
+from turnover.runs.proofs import CONFIRMED
 from turnover.runs.ranking import TOP
 from turnover.training.fit import Split, epoch_order
 from turnover.workflows.influence import compute_influence
+from turnover.workflows.prove import prove
 from turnover.workflows.train import train_run
 
 SEEDS, ROWS, POSITIONS = 2, 20, [3, 5, 8, 9]
@@ -252,6 +256,22 @@ def test_the_same_items_are_trained_without_once(
     for changed in (([first, second], SEEDS), ([first], SEEDS + 1)):
         with pytest.raises(TypeError):  # others are trained anew
             retrained_without(errors, *changed)
+
+
+# Proofs
+
+
+def test_of_a_hundred_random_sets_at_most_six_are_confirmed(
+    reviews_run: Path, tmp_path: Path
+) -> None:
+    """1,005 models on 120 reviews: the small run whose models train at once. In expectation it is
+    five; of 300 random sets of four items each, 16 were.
+    """
+    run = Run(Path(shutil.copytree(reviews_run, tmp_path / "run")))
+    tops = [top_claim(run, error, TOP) for error in run.influence.misclassified]
+    proofs = prove(run, random_claims(run, tops), "cpu")
+    assert len(proofs) == 100
+    assert sum(proof.verdict == CONFIRMED for proof in proofs) <= 6
 
 
 # An independent ensemble

@@ -1,9 +1,12 @@
-"""A run that was made of a model trained elsewhere: what nobody measured is unknown on every page,
-and nothing breaks.
+"""A run that was made of a model trained elsewhere, or of another engine's scores: what nobody
+measured is unknown on every page, and nothing breaks.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +19,11 @@ from tests.pages.app_testing import PAGES, OpenPage, html_of
 from turnover.dashboard.runs.curves_view import build_curves
 from turnover.dashboard.runs.details import build_details
 from turnover.dashboard.shared.runs_view import summarise
+from turnover.models.registry import TrainSettings
+from turnover.runs.plan import plan_run
 from turnover.runs.run import RUN_FILES, Run
 from turnover.storage.artifacts import read_manifest, write_manifest
+from turnover.workflows.register_scores import register_scores
 
 pytestmark = pytest.mark.usefixtures("fresh")
 
@@ -53,12 +59,42 @@ def registered(runs: Path, name: str = "adopted") -> Path:
     return folder
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_every_page_opens(page: str, runs: Path, open_page: OpenPage) -> None:
-    registered(runs)
-    app = open_page(page)
+def scored(runs: Path, model: str | None = None) -> Path:
+    """A run of another engine's scores on a few digits; its first two predictions are wrong."""
+    settings = TrainSettings.of("digits", limit=30, validation_limit=12, model=model)
+    labels = plan_run(settings, runs / "scored").data.validation.labels
+    rng, folder = np.random.default_rng(0), runs.with_name("given")
+    folder.mkdir(exist_ok=True)
+    np.save(folder / "scores.npy", rng.normal(size=(12, 30)))
+    np.save(folder / "predictions.npy", np.where(np.arange(12) < 2, (labels + 1) % 10, labels))
+    scores, predictions = folder / "scores.npy", folder / "predictions.npy"
+    register_scores(settings, scores, "helps", "true", predictions, runs / "scored", "cpu")
+    return runs / "scored"
+
+
+VIEWS = {
+    **{page: {} for page in PAGES},
+    **{f"runs, {view}": {"view": view} for view in ("Trust", "Details", "Before and after")},
+    "errors, numbers": {"more": "1", "part": "numbers"},
+    "errors, groups": {"more": "1", "part": "groups"},
+    "training, item": {"sort": "harm"},
+}
+
+
+@pytest.mark.parametrize("make", [registered, scored, partial(scored, model="mlp")])
+@pytest.mark.parametrize("view", VIEWS)
+def test_every_page_opens(
+    view: str, make: Callable[[Path], Path], runs: Path, open_page: OpenPage
+) -> None:
+    run = Run(make(runs))
+    more = {"item": str(run.train["id"][0])} if view == "training, item" else {}
+    app = open_page(view.partition(",")[0], **VIEWS[view], **more)
+    shown = html_of(app) + "".join(part.proto.json for part in app.get("bidi_component"))
     assert not app.error and not app.exception
-    assert "nan%" not in html_of(app) and "None" not in html_of(app)
+    assert not re.search(r"\bnan\b|NaN|\bNone\b", shown)
+    if run.scored and view in PAGES:
+        assert "Scores of another engine, scores.npy: no learning curves" in shown
+        assert ("no retraining" in shown) is bool(run.untrainable)
 
 
 def test_what_is_unknown_is_left_out_or_said_to_be(runs: Path, open_page: OpenPage) -> None:

@@ -251,6 +251,10 @@ def test_a_finished_job_links_to_its_run_and_older_ones_are_folded_away(
     assert html_of(app).count(link) == 3
     (older,) = [one for one in app.expander if one.label == "Earlier jobs (2)"]
     assert "Train 3" not in "".join(one.proto.body for one in older.get("html"))
+    fake_job(runs, [["prove", "--run", str(run)]], "Prove it", "4", outcome=outcome)
+    app = open_page("runs")
+    (older,) = [one for one in app.expander if one.label == "Earlier jobs (4)"]
+    assert "Prove it" in "".join(one.proto.body for one in older.get("html"))
 
 
 @pytest.mark.parametrize("label", HOSTILE)

@@ -106,7 +106,6 @@ class SmallVgg(Convolutional):
     name = "small-vgg"
     kinds = ("image",)
     default_for = ("image",)
-    usual_masks = USUAL_MASKS
 
     def build(self, settings: TrainSettings, classes: int, shape: tuple[int, ...]) -> Members:
         from turnover.models.heads import small_vgg

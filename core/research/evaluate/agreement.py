@@ -128,13 +128,13 @@ def measure(task: EvaluationTask, options: Options) -> dict[str, Any]:
     Raises:
         TurnoverError: for a run with too few members to split.
     """
-    evidence, seconds = evidence_of(task)
-    members = len(evidence.values)
+    members = int(task.run.manifest["results"]["members"])
     if members < _LEAST_MEMBERS:
         raise TurnoverError(
             f"{task.run.folder}: {members} members cannot be parted into two that show their own"
             " spread; train with --members 4 or more"
         )
+    evidence, seconds = evidence_of(task)
     halves = [_part(evidence, start) for start in (0, 1)]
     scored = {method.method: method for method in turnover_scores(evidence, seconds)}
     rows = [_turnover_row(name, scored[f"turn-over, {name}"], halves) for name in ESTIMATORS]

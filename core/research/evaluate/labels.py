@@ -154,7 +154,8 @@ _ON_ITSELF = "tracin-last"
 def suspicions(task: EvaluationTask, options: Options) -> Iterator[Scored]:
     """All ways to suspect a label, each with values `(1, N)`."""
     yield from _own(task)
-    yield _queue(task.run)
+    if not task.run.scored:
+        yield _queue(task.run)
     for scored in all_scores(task, options):
         if scored.refused:
             yield scored
@@ -174,6 +175,8 @@ def _own(task: EvaluationTask) -> Iterator[Scored]:
     for name, values in self_influences(run).items():
         seconds = training / results["members"] if name.endswith("one member") else training
         yield Scored(f"self-influence: {name}", values[None], seconds, 0.0)
+    if run.scored:
+        return
     flipped = run.array("item_losses")[1, results["kept_epoch"] - 1]
     yield Scored(
         "flipped loss: turn-over, mean of members", np.asarray(flipped)[None], training, 0.0

@@ -1,4 +1,4 @@
-"""Remove an error's proponents and train again: does its loss rise, and is the error gone?
+"""Remove a target's proponents and train again: does its loss rise, and is an error gone?
 
 For an error of the run and a method, the k training items with the highest scores on the
 *predicted* label, its proponents, are removed, and the plain twin is trained again on the others,
@@ -15,6 +15,10 @@ from several seeds. Compared with models of the same seeds trained on everything
 Removing k items of one class also shifts the balance of classes and shrinks the training set. A
 control row of random items, with the same labels as those removed by the shown estimate, measures
 that effect; what a method does beyond it is its own.
+
+*Loss added* asks the same of any targets and their true labels, for 1 % and 5 % of the training
+items: *added* is what removing a method's proponents does beyond removing as many random items with
+the labels of just these.
 """
 
 from __future__ import annotations
@@ -28,15 +32,14 @@ import numpy as np
 
 from turnover.attribution.masks import derive_seed
 from turnover.errors import TurnoverError
-from turnover.research.evaluate.results import Figure, ResultRow
+from turnover.research.evaluate.results import SHOWN, Figure, ResultRow
 from turnover.research.evaluate.scores import (
     RANDOM,
     Options,
     Scored,
     baseline_scores,
-    evidence_of,
     foreign_scores,
-    turnover_scores,
+    scores_of_run,
 )
 from turnover.research.evaluate.statistics import (
     mean_over_rows,
@@ -51,6 +54,7 @@ SPEARMAN, SAME_SIZE = "Spearman", "Spearman, same k"
 _MATCHED = 13
 _DIGITS = 16
 _LEAST_RANKED = 4
+_SHARES = (0.01, 0.05)
 
 
 @dataclass(frozen=True)
@@ -167,20 +171,11 @@ def measure(task: EvaluationTask, options: Options) -> dict[str, Any]:
         )
     device, counts = str(task.device), sorted(set(options.removed))
     errors = EvaluationTask.of(task.run, device, options.errors, "prediction", task.cluster)
-    estimated = list(turnover_scores(*evidence_of(errors)))
-    # the control row matches labels instead
-    baselines = [name for name in options.baselines if name != RANDOM]
-    scored = [*estimated, *baseline_scores(errors, baselines), *foreign_scores(errors, options)]
-    removals = {
-        row.method: [proponents(row.values, count) for count in counts]
-        for row in scored
-        if not row.refused
-    }
-    control = Scored(f"random, labels as by {estimated[-1].method}", np.empty(0), 0.0, 0.0)
-    removals[control.method] = [
-        alike(removed, task.run.train["label"].to_numpy(), task.settings.seed)
-        for removed in removals[estimated[-1].method]
-    ]
+    scored = _methods(errors, options)
+    removals = _removals(scored, counts)
+    usual = [row.method for row in scored if row.method.endswith(SHOWN)] or [scored[0].method]
+    control = Scored(f"random, labels as by {usual[0]}", np.empty(0), 0.0, 0.0)
+    removals[control.method] = _controls(errors, removals[usual[0]])
     sets = [removed for positions in removals.values() for removed in positions]
     before, outcomes = retrained_without(errors, sets, options.seeds)
     after = {
@@ -189,16 +184,85 @@ def measure(task: EvaluationTask, options: Options) -> dict[str, Any]:
     }
     changes = np.stack([outcome.losses - before.losses for outcome in outcomes], 2)
     return {
-        "targets": len(errors.positions),
-        "removed": counts,
-        "seeds": options.seeds,
-        "epochs": errors.epochs(),
+        **_setting(errors, counts, options),
         "made_by_retrained_models": float(before.stands.mean()),
         "reliability": reliability(changes),
         "rows": [
             _row(row, removals.get(row.method), before, after.get(row.method))
             for row in [*scored, control]
         ],
+    }
+
+
+def measure_added(task: EvaluationTask, options: Options) -> dict[str, Any]:
+    """What removing each method's proponents adds to the loss of a sample of the run's targets."""
+    total = len(task.run.train)
+    counts = {f"{share:.0%}": max(1, round(share * total)) for share in _SHARES}
+    device = str(task.device)
+    targets = EvaluationTask.of(task.run, device, options.errors, cluster=task.cluster)
+    scored = _methods(targets, options)
+    removals = _removals(scored, [*counts.values()])
+    pairs = {
+        f"{method} {name}": pair
+        for method, removed in removals.items()
+        for name, *pair in zip(counts, removed, _controls(targets, removed), strict=True)
+    }
+    sets = [positions for pair in pairs.values() for positions in pair]
+    before, outcomes = retrained_without(targets, sets, options.seeds)
+    losses = [outcome.losses for outcome in outcomes]
+    without = dict(zip(pairs, zip(losses[::2], losses[1::2], strict=True), strict=True))
+
+    def figures(method: str) -> dict[str, Figure]:
+        found = {name: without[f"{method} {name}"] for name in counts}
+        return {
+            **{f"added@{name}": _mean(one - random) for name, (one, random) in found.items()},
+            **{f"change@{name}": _mean(one - before.losses) for name, (one, _) in found.items()},
+        }
+
+    return {
+        **_setting(targets, [*counts.values()], options),
+        "rows": [row.row({} if row.refused else figures(row.method)) for row in scored],
+    }
+
+
+def _mean(changes: np.ndarray) -> Figure:
+    """Of changes `(S, T)`, over seeds and then over targets."""
+    return mean_over_rows(changes.mean(0))
+
+
+def _methods(task: EvaluationTask, options: Options) -> list[Scored]:
+    """What the run says, the baselines but for random scores, which controls stand for, and another
+    engine's scores.
+    """
+    baselines = [name for name in options.baselines if name != RANDOM]
+    return [
+        *scores_of_run(task),
+        *baseline_scores(task, baselines),
+        *foreign_scores(task, options),
+    ]
+
+
+def _removals(scored: Sequence[Scored], counts: Sequence[int]) -> dict[str, list[np.ndarray]]:
+    """The proponents of every method that has scores, so many at a time."""
+    return {
+        row.method: [proponents(row.values, count) for count in counts]
+        for row in scored
+        if not row.refused
+    }
+
+
+def _controls(task: EvaluationTask, removed: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """As many random items with the same labels."""
+    labels = task.run.train["label"].to_numpy()
+    return [alike(positions, labels, task.settings.seed) for positions in removed]
+
+
+def _setting(task: EvaluationTask, counts: Sequence[int], options: Options) -> dict[str, Any]:
+    return {
+        "targets": len(task.positions),
+        "removed": list(counts),
+        "seeds": options.seeds,
+        "epochs": task.epochs(),
     }
 
 

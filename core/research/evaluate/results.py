@@ -25,14 +25,18 @@ MEASURES = {
     "real-errors": "are label errors found that people confirmed",
     "duplicates": "do known near duplicates rank high",
     "removal": "is an error gone when its proponents are removed and the model is trained again",
+    "loss-added": "does a target's loss rise without the top 1 % and 5 % of its proponents",
     "agreement": "do two halves of the members agree",
     "causes": "are injected cues and wrong labels named as the causes of errors",
     "proofs": "are the causes of errors confirmed by retraining, and random items not",
 }
 """The question that each measure answers."""
 
-TURNOVER, AS_SHOWN = "turn-over", "turn-over, as shown"
-"""Prefix of our own methods' names, and the one that pages show."""
+TURNOVER, SHOWN = "turn-over", ", as shown"
+AS_SHOWN = f"{TURNOVER}{SHOWN}"
+"""Prefix of our own methods' names, the ending of what pages show, and our own method that they
+show.
+"""
 
 LDS, AUC, TARGETS, SPEARMAN = "LDS", "AUC", "targets", "Spearman"
 STRONG, SAME_SIGN = "strong items", "same sign, strong"

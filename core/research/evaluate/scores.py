@@ -26,11 +26,11 @@ from turnover.research.baselines.base import REFUSALS, Baseline, Problem, Scores
 from turnover.research.baselines.catalog import METHODS
 from turnover.research.baselines.hessian import InfluenceFunction
 from turnover.research.baselines.simple import Similarity
-from turnover.research.evaluate.results import Figure, ResultRow
+from turnover.research.evaluate.results import SHOWN, Figure, ResultRow
 from turnover.research.evaluate.task import EvaluationTask
 from turnover.runs.model import describe_targets, run_estimator
 from turnover.runs.ranking import stored_estimator
-from turnover.runs.run import Run
+from turnover.runs.run import PREDICTION, Run
 from turnover.storage.artifacts import Parts
 from turnover.storage.progress import bar
 
@@ -134,7 +134,7 @@ ESTIMATORS: Mapping[str, Way] = {
 
 # Scores of all methods
 
-RANDOM = "random"
+RANDOM, BM25 = "random", "bm25"
 BASELINES: Mapping[str, Baseline] = {
     **METHODS,
     "similarity-centred": Similarity(centred=True),
@@ -180,21 +180,41 @@ class Scored:
 
 def all_scores(task: EvaluationTask, options: Options) -> Iterator[Scored]:
     """Scores of all estimators, of the chosen baselines, and of a file."""
-    yield from turnover_scores(*evidence_of(task))
+    yield from scores_of_run(task)
     yield from baseline_scores(task, options.baselines)
     yield from foreign_scores(task, options)
 
 
+def scores_of_run(task: EvaluationTask) -> Iterator[Scored]:
+    """What the run itself says: all estimators, or another engine's scores that it was made of."""
+    if not task.run.scored:
+        yield from turnover_scores(*evidence_of(task))
+        return
+    ranked = [task.run.influence.ranked(target, task.meaning) for target in task.positions]
+    values = np.stack([target.values for target in ranked])
+    yield Scored(f"{task.run.scored}{SHOWN}", values, 0.0, 0.0, _ELSEWHERE)
+
+
+_ELSEWHERE = "made elsewhere"
+
+
 def foreign_scores(task: EvaluationTask, options: Options) -> Iterator[Scored]:
-    """Another engine's scores, if there are any."""
-    for name, values in options.foreign.items():
-        yield Scored(name, values[task.positions], 0.0, 0.0, "made elsewhere")
+    """Another engine's scores, if there are any. They are of the loss of the true label: what
+    raises that speaks for the answer to an item that is misclassified.
+    """
+    wrong = np.isin(task.positions, task.run.misclassified_positions)[:, None]
+    for name, scores in options.foreign.items():
+        values = scores[task.positions]
+        turned = np.where(wrong, -values, values) if task.meaning == PREDICTION else values
+        yield Scored(name, turned, 0.0, 0.0, _ELSEWHERE)
 
 
 def self_influences(run: Run) -> dict[str, np.ndarray]:
     """Self-influence `(N,)` of the training items as the run keeps it, by the estimators that have
     one.
     """
+    if run.scored:
+        return {}
     members = run.influence.array("self")
     values = {"turn-over, one member": np.asarray(members[0])}
     if len(members) > 1:
@@ -255,7 +275,31 @@ def baseline_scores(
     in the run's folder.
     """
     store = task.store("rivals", {**task.asked, "epochs": task.twin_epochs, "member": member})
-    yield from _kept(store, task, names, member, lambda method, problem: method.scores(problem))
+    trained = [name for name in names if name != BM25]
+    yield from _kept(store, task, trained, member, lambda method, problem: method.scores(problem))
+    if BM25 in names:
+        yield by_words(task)
+
+
+def by_words(task: EvaluationTask) -> Scored:
+    """Okapi BM25 of training texts for each target's text (Robertson and Zaragoza 2009), negative
+    for those with another label.
+    """
+    import bm25s
+
+    name, begun, run = "signed BM25", time.perf_counter(), task.run
+    if run.kind != "text":
+        return Scored(name, np.empty(0), 0.0, 0.0, "refused: images have no words")
+    train, targets = (
+        bm25s.tokenize(texts.tolist(), return_ids=False, show_progress=False)
+        for texts in (run.train["text"], run.validation["text"].loc[task.positions])
+    )
+    index = bm25s.BM25()
+    index.index(train, show_progress=False)
+    values = np.stack([index.get_scores(words) for words in targets])
+    wanted = task.targets.labels.cpu().numpy()[:, None]
+    signed = np.where(run.train["label"].to_numpy() == wanted, values, -values)
+    return Scored(name, signed, 0.0, time.perf_counter() - begun)
 
 
 def self_scores(
@@ -355,11 +399,11 @@ class Options:
     Attributes:
         halves: random halves of the training set (lds).
         seeds: models for every half, for every item that is left out, or for every removal (lds,
-            loo, removal).
+            loo, removal, loss-added).
         masked: whether turn-over dropout stays on in retraining (lds).
         instances: training items that are left out (loo).
         baselines: their names.
-        errors: errors whose proponents are removed (removal).
+        errors: errors or targets whose proponents are removed (removal, loss-added).
         removed: how many proponents are removed at once, each of these numbers in turn (removal).
         pairs: file or folder with near duplicates (duplicates).
         truth: table with the right labels of training items (injected).
@@ -385,7 +429,8 @@ class Options:
         for name, count in (("--halves", self.halves), ("--instances", self.instances)):
             if count < _LEAST_RANKED:
                 raise TurnoverError(f"{name} {count}: a ranking wants {_LEAST_RANKED} or more")
-        if unknown := set(self.baselines) - set(BASELINES):
+        known = (*BASELINES, BM25)
+        if unknown := set(self.baselines) - set(known):
             raise TurnoverError(
-                f"--baselines {min(unknown)}: nobody knows it; choose from {', '.join(BASELINES)}"
+                f"--baselines {min(unknown)}: nobody knows it; choose from {', '.join(known)}"
             )

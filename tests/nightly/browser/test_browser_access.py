@@ -4,6 +4,8 @@ nothing.
 
 from __future__ import annotations
 
+from urllib.parse import parse_qsl
+
 import pytest
 from playwright.sync_api import Page
 
@@ -24,6 +26,7 @@ PATHS = (
 VIEWS = (
     *((path, "texts") for path in PATHS),
     *((path, "images") for path in ("", "training_data", "runs?view=Before+and+after")),
+    *(("training_data?item=t003", run) for run in ("texts", "images")),
     *((path, "waiting") for path in ("", "cleanse")),
     *((path, "hostile") for path in ("", "cleanse")),
 )
@@ -31,7 +34,7 @@ VIEWS = (
 
 @pytest.mark.parametrize(("path", "run"), VIEWS)
 def test_a_page_is_readable(page: Page, served: Served, path: str, run: str) -> None:
-    path, _, view = path.partition("?view=")
-    open_page(page, served, path, run=run, **({"view": view} if view else {}))
-    assert wrong_looks(page, f"{path or 'errors'}{view}-{run}") == {}
+    path, _, query = path.partition("?")
+    open_page(page, served, path, run=run, **dict(parse_qsl(query)))
+    assert wrong_looks(page, f"{path or 'errors'}{query.partition('=')[2]}-{run}") == {}
     assert page.title() != "owned"
