@@ -14,11 +14,11 @@ from typing import Any
 
 from turnover.cli.options import (
     Command,
-    add_cluster,
-    add_model,
+    add_retraining,
     add_run,
     add_switches,
     add_values,
+    retrained_run,
     run_of,
 )
 
@@ -42,8 +42,7 @@ def _add_cleanse(parser: ArgumentParser) -> None:
         "relabel to",
         score_only="only compute the mean influences, and keep them with the run; retrain nothing",
     )
-    add_cluster(parser)
-    add_model(parser)
+    add_retraining(parser)
 
 
 def run_cleanse(arguments: Namespace) -> dict[str, Any]:
@@ -56,7 +55,7 @@ def run_cleanse(arguments: Namespace) -> dict[str, Any]:
     from turnover.workflows.cleansing import Decisions
     from turnover.workflows.cleansing_results import OWN, keep_cleansing, keep_scores
 
-    run = run_of(arguments)
+    run = retrained_run(arguments)
     decisions = (
         Decisions.of(Flags(run.folder).current(), run.classes, len(run.train))
         if arguments.flags
@@ -89,7 +88,7 @@ def describe_cleanse(result: dict[str, Any]) -> str:
     """Whether it helps, and the conditions as a table."""
     from turnover.research.evaluate.results import markdown_table
     from turnover.workflows.cleansing import Retrained, summarise
-    from turnover.workflows.cleansing_words import points, verdict
+    from turnover.workflows.cleansing_words import points, shortfall, verdict
 
     if "scored" in result:
         return (
@@ -110,7 +109,8 @@ def describe_cleanse(result: dict[str, Any]) -> str:
     )
     head = ("condition", "removed", "accuracy", "loss, nats", "accuracy against")
     found = verdict(conditions, result["shares"], result["removed"], result["total"])
-    return (
+    caution = shortfall(conditions, result)
+    return (f"{caution}\n" if caution else "") + (
         f"Does it help? {found.text if found else ''}\n\n"
         f"{markdown_table(head, rows, right=[1, 2, 3])}\n\n"
         f"{result['targets']} validation items chose what goes and how much, "

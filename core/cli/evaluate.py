@@ -16,17 +16,16 @@ from typing import TYPE_CHECKING, Any
 
 from turnover.cli.options import (
     Command,
-    add_cluster,
     add_counts,
     add_device,
-    add_model,
+    add_retraining,
     add_run,
     add_scores,
     add_switches,
     add_values,
     check_scores,
     positive,
-    run_of,
+    retrained_run,
 )
 from turnover.errors import TurnoverError
 
@@ -82,8 +81,7 @@ def _add_evaluate(parser: ArgumentParser) -> None:
     add_switches(parser, masked="retrain with turn-over dropout on (lds; default off)")
     methods = "methods to compare with, such as influence-cg or bm25 (default: the quick ones)"
     parser.add_argument("--baselines", nargs="*", metavar="NAME", help=methods)
-    add_cluster(parser)
-    add_model(parser)
+    add_retraining(parser)
 
 
 def run_evaluate(arguments: Namespace) -> dict[str, Any]:
@@ -95,7 +93,7 @@ def run_evaluate(arguments: Namespace) -> dict[str, Any]:
     from turnover.research.evaluate.task import EvaluationTask
     from turnover.storage.lock import alone
 
-    run = run_of(arguments)
+    run = retrained_run(arguments)
     baselines = USUAL if arguments.baselines is None else tuple(arguments.baselines)
     seeds = arguments.seeds or _SEEDS.get(arguments.measure, 5)
     pairs = Path(arguments.path) if arguments.path else None

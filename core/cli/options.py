@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from turnover.errors import TurnoverError, counted
-from turnover.models.options import Option, flag_of
+from turnover.models.options import Option, flag_of, options_of
 
 if TYPE_CHECKING:
     from turnover.explain.groups import Group
@@ -155,6 +155,40 @@ def add_model(parser: ArgumentParser) -> None:
         model="M:F: module:function of your own that the run was made with: its code is run only "
         "if you name it again",
     )
+
+
+def add_retraining(parser: ArgumentParser) -> None:
+    """How a module of the user's own is trained again; `retrained_run` keeps it in the run."""
+    group = parser.add_argument_group(
+        "how a module of your own is trained again",
+        "by default as the run was trained; what is given is kept in the run",
+    )
+    add_options(group, _of_recipe())
+    add_cluster(parser)
+    add_model(parser)
+
+
+def _of_recipe() -> list[Option]:
+    from turnover.models.families.own import RECIPE, Own
+    from turnover.models.registry import TrainSettings
+
+    every = (*options_of(TrainSettings), *Own.options())
+    return [option for option in every if option.name in ("epochs", *RECIPE)]
+
+
+def retrained_run(arguments: Namespace) -> Run:
+    """The run that `--run` names, with the recipe of `add_retraining` in its settings.
+
+    Raises:
+        TurnoverError: as `run_of`, and as `turnover.runs.write.keep_recipe`.
+    """
+    run, chosen = run_of(arguments), chosen_of(arguments, _of_recipe())
+    if not chosen:
+        return run
+    from turnover.runs.write import keep_recipe
+
+    keep_recipe(run, chosen)
+    return run_of(arguments)
 
 
 def add_scores(parser: Any, text: str) -> None:

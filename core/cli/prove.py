@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from turnover.cli.options import (
     Command,
-    add_cluster,
     add_groups,
-    add_model,
+    add_retraining,
     add_run,
     groups_of,
     positive,
-    run_of,
+    retrained_run,
 )
 
 if TYPE_CHECKING:
@@ -36,8 +35,7 @@ def _add_prove(parser: ArgumentParser) -> None:
     top = "its N strongest proponents instead"
     parser.add_argument("--top", type=positive, metavar="N", help=top)
     add_groups(parser)
-    add_cluster(parser)
-    add_model(parser)
+    add_retraining(parser)
 
 
 def run_prove(arguments: Namespace) -> dict[str, Any]:
@@ -49,7 +47,7 @@ def run_prove(arguments: Namespace) -> dict[str, Any]:
     from turnover.storage.lock import alone
     from turnover.workflows.prove import prove
 
-    run = run_of(arguments)
+    run = retrained_run(arguments)
     errors = [error_position(run, name) for name in arguments.error]
     claims = [claim for error in errors for claim in _claims(run, error, arguments)]
     with alone(run.folder / ".prove.lock", f"proving {run.folder}"):

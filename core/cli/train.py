@@ -186,7 +186,7 @@ def _describe_train(result: dict[str, Any]) -> str:
         else ""
     )
     before = f"{result['accuracy_before']:.1%} before, " if "accuracy_before" in result else ""
-    return (
+    return _caution(result) + (
         f"{result['run']}: {members_of(result)}, {result['train_size']} training "
         f"and {result['validation_size']} validation items, {counted(result['epochs'], 'epoch')} "
         f"in {result['seconds']:.0f} s on {result['device']}\nvalidation accuracy {before}"
@@ -195,6 +195,10 @@ def _describe_train(result: dict[str, Any]) -> str:
         f"next: turnover influence --run {result['run']}"
         f"{' --model ' + result['model'] if code else ''}"
     )
+
+
+def _caution(result: dict[str, Any]) -> str:
+    return f"caution: {result['caution']}\n" if result["caution"] else ""
 
 
 def _losses(result: dict[str, Any]) -> str:
@@ -211,7 +215,7 @@ def _describe_check(result: dict[str, Any]) -> str:
         f"{counts['name']} {counts['train']} and {counts['validation']}"
         for counts in result["classes"]
     )
-    return (
+    return _caution(result) + (
         f"{result['data']}: {result['train_size']} training and {result['validation_size']} "
         f"validation {result['kind']}s\n"
         f"classes: {classes}\n{report}{result['injected_labels']} training labels made wrong on "
@@ -250,7 +254,9 @@ def _add_register(parser: ArgumentParser) -> None:
 
 def _of_register() -> list[Option]:
     """The options of `train` that `register` has: for the data, and for what the model reads."""
-    shared = [option for option in options_of(TrainSettings) if option.name in ("path", "seed")]
+    shared = [
+        option for option in options_of(TrainSettings) if option.name in ("path", "seed", "epochs")
+    ]
     return [*shared, *Own.options()]
 
 

@@ -15,6 +15,7 @@ from turnover.attribution.estimators.significance import RATE, freedom_of, stron
 from turnover.errors import TurnoverError
 from turnover.explain.explanation import estimate_words
 from turnover.explain.words import snippet
+from turnover.models.family import Family
 from turnover.models.registry import TrainSettings
 from turnover.runs.ranking import TOP
 from turnover.runs.run import PREDICTION, Run
@@ -103,6 +104,8 @@ def missing_words(run: Run) -> str:
 def _facts(run: Run, with_influence: bool) -> Iterator[tuple[str, str]]:
     manifest, results, settings = run.manifest, run.manifest["results"], run.manifest["settings"]
     data, versions = manifest["data"], manifest.get("versions", {})
+    family = _family(run)
+    yield "Caution", family.caution if family else ""
     yield "Data", f"{data.get('name', '')}: {data.get('source', '')}"
     sizes = f"{results['train_size']:,} training and {results['validation_size']:,} validation"
     yield "Items", f"{sizes} {run.kind}s"
@@ -129,13 +132,20 @@ def _facts(run: Run, with_influence: bool) -> Iterator[tuple[str, str]]:
     yield "Leaks", ", ".join(map(str, manifest.get("leaks", [])))
 
 
+def _family(run: Run) -> Family | None:
+    """The family of a run's model; None where its settings are of another version."""
+    try:
+        return TrainSettings.read(run.manifest["settings"], run.kind).family
+    except TurnoverError:
+        return None
+
+
 def _model(run: Run) -> str:
     saved = run.manifest["settings"]
     if not saved.get("model"):
         return ""
-    try:
-        family = TrainSettings.read(saved, run.kind).family
-    except TurnoverError:  # of another version
+    family = _family(run)
+    if family is None:
         return str(saved["model"])
     shared = f", {masks:,} that items share" if (masks := run.manifest.get("masks")) else ""
     return f"{saved['model']}{family.where(run.kind)}, {family.masking}{shared}"

@@ -179,6 +179,11 @@ class Family:
         return ""
 
     @property
+    def caution(self) -> str:
+        """What a person must know before any result of it; "" if nothing."""
+        return ""
+
+    @property
     def masking(self) -> str:
         """What its masks are, for a person."""
         return "its own masks"

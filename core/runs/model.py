@@ -6,6 +6,8 @@ Also describes targets and training items for the run's estimator
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from safetensors.torch import load_file
@@ -20,6 +22,7 @@ from turnover.attribution.masks import UNOWNED
 from turnover.attribution.state import load_trained
 from turnover.data.images import png_pixels
 from turnover.errors import TurnoverError
+from turnover.models.families.own import RECIPE
 from turnover.models.family import FEATURES, PIXELS
 from turnover.models.registry import TrainSettings
 from turnover.runs.run import Run
@@ -31,6 +34,13 @@ _ROWS = 128
 def run_settings(run: Run) -> TrainSettings:
     """The settings that the run was trained with."""
     return TrainSettings.read(run.manifest["settings"], run.kind)
+
+
+def recipe_key(run: Run) -> dict[str, Any]:
+    """What tells models trained again by a recipe of the user's own from others of the run."""
+    settings = run_settings(run)
+    own = {name: settings.options.get(name) for name in RECIPE} | {"epochs": settings.epochs}
+    return {"recipe": own} if settings.family.code and any(own.values()) else {}
 
 
 def input_shape(run: Run) -> tuple[int, ...]:

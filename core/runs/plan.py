@@ -86,11 +86,11 @@ def plan_run(settings: TrainSettings, folder: Path) -> TrainingPlan:
     assert settings.label_noise is not None
     if settings.label_noise:
         data = plant_label_noise(data, settings.label_noise, settings.seed)
+    family = settings.family
     if data.train.images is not None:
         shape = data.train.images.shape[1:]
-        family = settings.family.for_images(str(settings.model), settings.data, shape)
-        settings = settings.with_family(family)
-    settings = settings.with_family(settings.family.fitted_to(len(data.train)))
+        family = family.for_images(str(settings.model), settings.data, shape)
+    settings = settings.with_family(family.fitted_to(len(data.train)))
     plan = TrainingPlan(settings, data, folder)
     _check_resumable(plan)
     return plan
@@ -154,6 +154,7 @@ def report(plan: TrainingPlan) -> dict[str, Any]:
         "data_report": plan.data_report,
         "injected_labels": data.train.injected.count(WRONG_LABEL),
         "model": settings.model,
+        "caution": settings.family.caution,
         "members": settings.members,
         "masks": None,
         **settings.options,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,13 @@ from turnover.attribution.ensemble import Members, shared_masks
 from turnover.attribution.state import trained_state
 from turnover.data.base import Dataset, Items
 from turnover.data.images import png_bytes
+from turnover.errors import TurnoverError
+from turnover.models.options import flag_of
 from turnover.models.registry import TrainSettings
-from turnover.runs.model import item_features
+from turnover.runs.model import item_features, run_settings
 from turnover.runs.partial import curves_table
-from turnover.runs.run import RUN_FILES
-from turnover.storage.artifacts import write_manifest
+from turnover.runs.run import RUN_FILES, Run
+from turnover.storage.artifacts import MANIFEST, write_facts, write_manifest
 from turnover.storage.atomic import replace_folder
 from turnover.storage.schema import CURVES
 from turnover.training.fit import probabilities
@@ -32,6 +35,27 @@ from turnover.training.history import History
 
 _SCRATCH = ("settings.json", "*.checkpoint", "inputs.npz")
 _PACKAGES = ("torch", "torchvision", "transformers", "numpy", "scikit-learn")
+
+
+def keep_recipe(run: Run, chosen: Mapping[str, Any]) -> None:
+    """Put another recipe of retraining into a run's settings: options of `Own`, and `epochs`.
+
+    Raises:
+        TurnoverError: for a run of no module of the user's own, and values out of bounds.
+    """
+    settings = run_settings(run)
+    if not settings.family.code:
+        raise TurnoverError(
+            f"{run.folder}: {flag_of(min(chosen))} is for runs of a module of your own; built-in "
+            "models are trained again as they were, so leave it out"
+        )
+    changed = replace(
+        settings,
+        epochs=chosen.get("epochs", settings.epochs),
+        options={**settings.options, **{k: v for k, v in chosen.items() if k != "epochs"}},
+    ).resolved(run.kind)
+    write_facts(run.folder / MANIFEST, {**run.manifest, "settings": changed.saved})
+
 
 Arrays = tuple[np.ndarray, np.ndarray]
 """Model inputs of the training and of the validation items."""

@@ -248,8 +248,19 @@ def _facts(
         ),
         "repeats": repeats,
         "targets": len(cleansing.targets.labels),
+        "own_accuracy": _own_accuracy(run, cleansing.validation),
         "measured_on": len(cleansing.measured.labels),
     }
+
+
+def _own_accuracy(run: Run, validation: str) -> float | None:
+    """Accuracy of the run itself on the validation items that report; None where these are not its
+    own.
+    """
+    if validation != OWN:
+        return None
+    reported = run.validation.iloc[halves(run.validation["id"])[1]]
+    return float((reported["predicted"] == reported["label"]).mean())
 
 
 def _outcome(results: Sequence[Retrained], begun: float) -> dict[str, Any]:

@@ -273,9 +273,12 @@ def _comparison(models: Sequence[Retrained], references: Sequence[Retrained]) ->
     )
 
 
+_LEAST_SEEDS = 4
+
+
 def _tested(differences: np.ndarray) -> tuple[float | None, tuple[float, float] | None]:
     """p-value and 95 % interval of a paired t-test; None if the differences are equal up to
-    rounding.
+    rounding, and no p-value of fewer than four, whose spread is too little known for one.
     """
     from scipy.stats import ttest_1samp  # slow to import; pages only read summaries
 
@@ -283,7 +286,8 @@ def _tested(differences: np.ndarray) -> tuple[float | None, tuple[float, float] 
         return None, None
     test = ttest_1samp(differences, 0.0)
     low, high = test.confidence_interval(0.95)
-    return float(test.pvalue), (float(low), float(high))
+    p_value = float(test.pvalue) if len(differences) >= _LEAST_SEEDS else None
+    return p_value, (float(low), float(high))
 
 
 def _values(results: Sequence[Retrained], field: str) -> np.ndarray:

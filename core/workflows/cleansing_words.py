@@ -6,8 +6,9 @@ Intervals are over seeds, so they say what another training would do on the same
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from turnover.workflows.cleansing import (
     CLEANSED,
@@ -18,6 +19,7 @@ from turnover.workflows.cleansing import (
     chosen_share,
 )
 
+_SURE = 1.96
 UNTOLD = "no difference can be told"
 YES, PERHAPS, NO, UNCLEAR = "Yes.", "Perhaps.", "No, it hurts.", "No difference can be told."
 
@@ -75,6 +77,24 @@ def verdict(
         change = 1 - cleansed.loss / whole.loss
         sentence += f" The loss is {change:.0%} lower, which is more than chance."
     return Verdict(word, sentence, share, count)
+
+
+def shortfall(conditions: Iterable[Summary], facts: Mapping[str, Any]) -> str:
+    """A caution where models that are trained again on everything reach less than the run itself,
+    by more than chance on the items that report; "" otherwise.
+    """
+    whole = next((row.accuracy for row in conditions if row.condition == NONE), None)
+    own, count = facts.get("own_accuracy"), facts["measured_on"]
+    if whole is None or own is None:
+        return ""
+    chance = _SURE * ((own * (1 - own) + whole * (1 - whole)) / count) ** 0.5
+    if own - whole <= chance:
+        return ""
+    return (
+        f"Caution: trained again on everything, the model reaches {whole:.1%}, where the run has "
+        f"{own:.1%} on the same items, so it is not trained as the run was; say how, with "
+        "--learning-rate and the like if it is a module of your own."
+    )
 
 
 def told(interval: tuple[float, float] | None) -> int:

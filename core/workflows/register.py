@@ -85,6 +85,7 @@ def save_run(
     encoder: str | Path | None = None,
     max_tokens: int | None = None,
     device: str | None = None,
+    **recipe: Any,
 ) -> Run:
     """Write a run of a module that you have trained, and open it.
 
@@ -100,6 +101,8 @@ def save_run(
             reads tokens has no default.
         max_tokens: how many tokens of a text it reads; the default of training by default.
         device: to compute on; the best one by default.
+        recipe: how it was trained, for every retraining: `epochs`, `learning_rate`, `batch`,
+            `patience`, `weight_decay` and `optimizer` of `turnover train`.
 
     Raises:
         TurnoverError: for a folder that exists or has an unfinished training, data and module that
@@ -129,9 +132,15 @@ def save_run(
         members=len(modules),
         label_noise=0.0,
         seed=int(seed),
-        options={"encoder": encoder and str(encoder), "max_tokens": max_tokens}
-        if data.kind == "text"
-        else {},
+        epochs=recipe.pop("epochs", None),
+        options={
+            **(
+                {"encoder": encoder and str(encoder), "max_tokens": max_tokens}
+                if data.kind == "text"
+                else {}
+            ),
+            **recipe,
+        },
     )
     plan = TrainingPlan(wanted.resolved(data.kind), check_dataset(data), Path(folder))
     _check_named(wanted, plan)

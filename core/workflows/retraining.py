@@ -22,7 +22,7 @@ import torch
 from turnover.attribution.ensemble import Members
 from turnover.data.recipe import Recipe
 from turnover.jobs.tasks import Task
-from turnover.runs.model import run_settings, run_split
+from turnover.runs.model import recipe_key, run_settings, run_split
 from turnover.runs.run import Run
 from turnover.storage.artifacts import Parts
 from turnover.storage.progress import Advance
@@ -105,7 +105,7 @@ class Retraining:
         """All that the models depend on, but for condition, share, seed and decisions."""
         named = {name: np.ascontiguousarray(array) for name, array in self.arrays.items()}
         hashes = {name: hashlib.sha256(array.data).hexdigest() for name, array in named.items()}
-        return {"run": self.run.weights_hash, **hashes}
+        return {"run": self.run.weights_hash, **recipe_key(self.run), **hashes}
 
     @cached_property
     def parts(self) -> Parts:

@@ -13,7 +13,7 @@ from turnover.attribution.ensemble import Members
 from turnover.data.recipe import Recipe
 from turnover.errors import TurnoverError
 from turnover.models.registry import TrainSettings
-from turnover.runs.model import load_model, run_settings, run_split
+from turnover.runs.model import load_model, recipe_key, run_settings, run_split
 from turnover.runs.run import Run
 from turnover.storage.artifacts import Parts, fingerprint
 from turnover.training.fit import Split
@@ -43,7 +43,7 @@ class Targets:
         """Where intermediate results are kept that depend on the run's weights and these settings
         alone: RUN/fidelity/NAME-KEY.
         """
-        made_with = {"run": self.run.weights_hash, **settings}
+        made_with = {"run": self.run.weights_hash, **recipe_key(self.run), **settings}
         key = fingerprint(made_with)[:_KEY_DIGITS]
         return Parts(self.run.folder / "fidelity" / f"{name}-{key}", made_with)
 
@@ -85,6 +85,8 @@ class Targets:
         results = self.run.manifest["results"]
         if self.run.untrainable:
             raise TurnoverError(self.run.untrainable)
+        if results["plain_accuracy"] is None and self.settings.epochs and not self.run.scored:
+            return self.settings.epochs
         name = "kept_epoch" if masked and not self.run.scored else "plain_kept_epoch"
         if name not in results:
             raise TurnoverError(
@@ -94,7 +96,8 @@ class Targets:
         if results["plain_accuracy"] is None:
             raise TurnoverError(
                 f"{self.run.folder}: trained elsewhere, nobody knows how, so it cannot be trained "
-                "again; use a run that was trained here"
+                "again; use a run that was trained here, or say how with --epochs and "
+                "--learning-rate"
             )
         return int(results[name])
 

@@ -120,7 +120,13 @@ def _train(
         "data_report": plan.data_report,
     }
     write_run(partial, folder, data, settings, model, history, inputs, facts, plain)
-    return {"run": str(folder), "model": settings.model, "masks": shared_masks(model), **results}
+    return {
+        "run": str(folder),
+        "model": settings.model,
+        "caution": settings.family.caution,
+        "masks": shared_masks(model),
+        **results,
+    }
 
 
 def _accuracy_before(

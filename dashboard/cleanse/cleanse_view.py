@@ -31,7 +31,7 @@ from turnover.workflows.cleansing import (
     lowest,
 )
 from turnover.workflows.cleansing_results import Cleansed, Scores
-from turnover.workflows.cleansing_words import Verdict, verdict
+from turnover.workflows.cleansing_words import Verdict, shortfall, verdict
 
 LISTED = 60
 """Items of a preview that are shown."""
@@ -202,7 +202,8 @@ def build_curve(cleansed: Cleansed) -> Curve:
     )
     total = int(facts.get("total") or 0)
     finding = verdict(rows, facts["shares"], facts["removed"], total) if cleansed.finished else None
-    return Curve(finding, _setting(facts), figures)
+    setting = f"{shortfall(rows, facts)} {_setting(facts)}".strip()
+    return Curve(finding, setting, figures)
 
 
 def _figure(what: str, whole: Summary, cleansed: Cleansed) -> Figure:

@@ -18,12 +18,14 @@ from tests.helpers.builders import names
 from tests.helpers.own_modules import LEAKS, code_in, command, own_code, refused
 from turnover.attribution.dropout import turnover_layers
 from turnover.cli import build_parser, main
+from turnover.cli.cleanse import describe_cleanse
 from turnover.data.base import Dataset
 from turnover.data.images import png_bytes
 from turnover.data.sources import load_data
 from turnover.explain.facts import run_facts
 from turnover.models import names as source
 from turnover.models.inputs import pixels
+from turnover.runs.model import run_settings
 from turnover.training import fit as training
 from turnover.workflows.influence import compute_influence
 from turnover.workflows.register import UNLEARNED
@@ -275,3 +277,32 @@ def test_own_files_are_registered_with_their_validation_items_alone(
     run = turnover.Run(own_code / "run")
     assert run.classes == ["even", "odd"]
     assert json.loads((run.folder / "manifest.json").read_text())["adopted"] != "the module"
+
+
+def test_a_recipe_is_kept_for_every_retraining_and_a_poor_one_is_said_first(
+    own_code: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a retraining is given goes into the run; models of another recipe are not used again."""
+    source.allow(MODEL)
+    data = replace(digits(), train=digits().train.take(np.arange(200)))
+    trained, folder = trained_elsewhere(data, epochs=20), own_code / "run"
+    how = {"epochs": 20, "learning_rate": 5e-3, "batch": 20, "optimizer": "adamw"}
+    run = turnover.save_run(folder, data, trained, MODEL, seed=SEED, **how)
+    made = run_settings(run).recipe
+    assert (made.epochs, made.learning_rate, made.batch, made.momentum) == (20, 5e-3, 20, None)
+    command(capsys, "influence", "--run", folder, "--model", MODEL)
+    asked = ("cleanse", "--run", folder, "--fraction", 0.1, "--repeats", 1, "--model", MODEL)
+    assert "Caution" not in describe_cleanse(command(capsys, *asked))
+    poor = command(capsys, *asked, "--learning-rate", 1e-8, "--optimizer", "sgd")
+    assert poor["trained"] == 3 and describe_cleanse(poor).startswith("Caution: trained again on")
+    made = run_settings(turnover.Run(folder)).recipe
+    assert (made.learning_rate, made.momentum, made.batch) == (1e-8, 0.9, 20)
+    assert command(capsys, *asked)["trained"] == 0
+    measured = ("evaluate", "--run", folder, "--measure", "lds", "--halves", 4, "--seeds", 1)
+    made_with = command(capsys, *measured, "--model", MODEL, "--baselines", "loss")
+    assert made_with["epochs"] == 20
+    for wrong, words in (
+        (("--optimizer", "lion"), "--optimizer lion: choose adamw or sgd"),
+        (("--batch", 0), "--batch 0: choose 1 or more"),
+    ):
+        assert words in refused(capsys, *asked, *wrong)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from tests.helpers.source_files import (
     write_file,
     write_table,
 )
-from turnover import TurnoverError
+from turnover import Dataset, TurnoverError
 from turnover.data.tables.checks import MAX_CHARACTERS, check_text
 from turnover.data.tables.known import label_column, read_table, text_column
 
@@ -143,6 +144,71 @@ def test_a_line_of_json_that_is_no_item_is_refused_by_its_row(tmp_path: Path) ->
         with pytest.raises(TurnoverError) as raised:
             load_files(path, text_column="text", label_column="label")
         check_said(raised.value, f"a.jsonl{reason}", tmp_path)
+
+
+TAGS = ("drama", "war", "crime")
+COMBINED = [(TAGS[0],), TAGS[1:], TAGS[2:], TAGS[::2], TAGS]
+SEVERAL: list[list[Any]] = [
+    *([mark.join(tags) for tags in COMBINED] for mark in (";", "|", ",", ", ", " / ", "+")),
+    [str([*tags]) for tags in COMBINED],
+    [json.dumps(tags) for tags in COMBINED],
+    ["[1 0 1]", "[0 0 1]"],
+    ["1,0,1", "0,0,0", "1,0,0"],
+]
+MEASURED: list[list[Any]] = [
+    [row / 40 for row in range(40)],
+    [round(row / 10, 1) for row in range(11)],
+    [f"{row}.25" for row in range(-5, 10)],
+    [1e-5 * row for row in range(40)],
+]
+CLASSES: list[list[Any]] = [
+    ["Arts, crafts", "Toys, games", "Home"],
+    ["sport/football", "sport/tennis", "arts/film"],
+    ["good, strong", "good, weak", "bad, strong", "bad, weak"],
+    ["for", "against", "for/against"],
+    ["(place, or so)", "person", "none"],
+    ["1,0,0", "0,1,0", "0,0,1"],
+    [step / 2 for step in range(11)],
+    [0.0, 0.33, 0.67, 1.0],
+    [*range(40)],
+]
+
+
+def labelled(folder: Path, labels: list[Any], **columns: list[str]) -> Dataset:
+    """A data set with each label in ten rows."""
+    cells = [label for label in labels for _ in range(10)]
+    made = columns or {"text": ["so it {row} was"]}
+    texts = {
+        name: [f"{forms[0]} {row}" for row in range(len(cells))] for name, forms in made.items()
+    }
+    return load_files(write_table(folder / "a.csv", {**texts, "label": cells}))
+
+
+def test_labels_that_are_no_classes_are_refused_and_classes_are_not(tmp_path: Path) -> None:
+    for cases, reason in (
+        (SEVERAL, "cells such as … hold several"),
+        (MEASURED, "… as if measured"),
+    ):
+        for labels in cases:
+            with pytest.raises(TurnoverError) as raised:
+                labelled(tmp_path, labels)
+            check_said(raised.value, f"a.csv, column label: {reason}", tmp_path)
+    for labels in CLASSES:
+        assert len(labelled(tmp_path, labels).classes) == len(labels)
+
+
+def test_pairs_of_texts_are_refused_unless_one_is_named(tmp_path: Path) -> None:
+    said = ["it was said"]
+    for one, other in (
+        *(("sentence1", "sentence2"), ("question", "answer"), ("premise", "hypothesis")),
+        *(("text_a", "text_b"), ("Query", "Passage"), ("review", "review_2"), ("q1", "q2")),
+    ):
+        with pytest.raises(TurnoverError) as raised:
+            labelled(tmp_path, ["yes", "no"], **{one: said, other: said})
+        check_said(raised.value, "a.csv: … look like pairs of texts", tmp_path)
+        assert len(load_files(str(tmp_path / "a.csv"), text_column=other).train)
+    for one, other in (("title", "text"), ("headline", "body"), ("review", "summary")):
+        assert len(labelled(tmp_path, ["yes", "no"], **{one: said, other: said}).train)
 
 
 @pytest.mark.parametrize("form", ["{text},{label}", "{label},{text}", "{row},{text},{label}"])

@@ -379,6 +379,13 @@ def test_a_torchvision_network_frozen_with_weights_of_the_user_s(
     save_file(models.resnet18(weights=None).state_dict(), file)
     asked = ("explain", "--run", tmp_path / "run", "--image", tmp_path / "digit.png")
     assert "changed since the run was made" in refused(capsys, *asked)
+    random, named = ((*DIGITS, *end) for end in (("--model", "torchvision:resnet18"), options[:4]))
+    for data, cautions in ((random, True), (named, False)):
+        made = command(capsys, "train", *data, "--run", tmp_path / "tried", "--check")
+        assert ("random weights" in made["caution"]) is cautions
+    assert "Caution" not in run_facts(run)
+    run.manifest["settings"]["weights"] = None
+    assert next(iter(run_facts(run))) == "Caution"
 
 
 def test_a_classifier_trained_without_masks_gets_them_and_its_accuracy_before_is_told(

@@ -257,6 +257,7 @@ def test_a_zip_of_folders_is_unpacked_without_links_or_ways_out(tmp_path: Path) 
         ("torn.zip", packed(("a", b"x"))[:20], "torn.zip: cannot be unpacked"),
         ("bomb.zip", packed(("a", bytes(2**20))), "bomb.zip: 1 files of 1 MB are too many"),
     ],
+    ids=["another ending", "no name", "torn", "too large"],
 )
 def test_an_upload_that_cannot_be_used_is_refused_and_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: bytes, words: str

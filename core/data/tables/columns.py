@@ -98,6 +98,8 @@ def find_columns(table: Table, spec: OwnData) -> Columns:
             f"{table.name}: which column holds the labels? (there are: "
             f"{listed(table.columns, table.nested)}); name it with --label-column"
         )
+    if kind == "text" and not spec.text_column:
+        _check_alone(table, content, label)
     if label == content:
         raise TurnoverError(
             f"{table.name}: the column {label!r} cannot hold both the labels and the {kind}s; name "
@@ -145,6 +147,45 @@ def _check_named(table: Table, spec: OwnData) -> None:
         if column in table.nested:
             raise _nested(table, [column])
         check_column(column, table.columns, table.name, "name one of these", table.nested)
+
+
+_PAIRS = [
+    {*words.split()}
+    for words in (
+        *("1 2", "a b", "one two", "first second", "left right", "premise hypothesis"),
+        *("question answer", "question sentence", "question passage", "question context"),
+        *("query passage", "query document", "query doc", "query answer", "query context"),
+        *("query title", "query text", "question text", "claim evidence", "prompt response"),
+        *("context response", "prompt completion", "source candidate", "reference candidate"),
+    )
+]
+"""Words that tell the two columns of a pair apart, in names that are the same otherwise."""
+_PART = re.compile(r"[^\W\d_]+|\d+")
+
+
+def _check_alone(table: Table, content: str, label: str) -> None:
+    """Check that the inferred texts are not one half of pairs, such as sentence1 and sentence2.
+
+    Raises:
+        TurnoverError: if they are.
+    """
+    mine = _PART.findall(content.lower())
+    for other in table.columns:
+        theirs = _PART.findall(other.lower())
+        if other in (content, label) or not _has_phrases(table, other):
+            continue
+        apart = [{*words} for words in zip(mine, theirs, strict=False) if len({*words}) > 1]
+        numbered = not apart and abs(len(mine) - len(theirs)) == 1 and "2" in (mine + theirs)
+        if numbered or (len(mine) == len(theirs) and len(apart) == 1 and apart[0] in _PAIRS):
+            raise TurnoverError(
+                f"{table.name}: {content} and {other} look like pairs of texts, where a model "
+                "reads one; write both into one column, or name one with --text-column"
+            )
+
+
+def _has_phrases(table: Table, column: str) -> bool:
+    """Whether most cells of a column are of several words."""
+    return share(table.columns[column], lambda cell: isinstance(cell, str) and " " in cell) > 0.5
 
 
 def _nested(table: Table, columns: Iterable[str]) -> TurnoverError:

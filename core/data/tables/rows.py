@@ -19,7 +19,7 @@ from turnover.data.images import MAX_BYTES, fit_image, image_size, open_image
 from turnover.data.tables.checks import MAX_CHARACTERS, check_column, unreadable
 from turnover.data.tables.columns import Columns
 from turnover.data.tables.folders import inside
-from turnover.data.tables.labels import label_name
+from turnover.data.tables.labels import label_name, no_classes
 from turnover.data.tables.spec import SMALLEST
 from turnover.data.tables.table import Table
 from turnover.errors import TurnoverError, counted
@@ -268,9 +268,11 @@ def right_labels(rows: Rows, names: Sequence[str] | None) -> dict[int, str]:
 
 
 def _check_classes(rows: Rows, names: Sequence[str] | None) -> None:
-    count = len({*rows.labels.values()})
+    labels, where = {*rows.labels.values()}, f"{rows.table.name}, column {rows.columns.label}"
+    if names is None and not rows.table.places and (why := no_classes(labels)):
+        raise TurnoverError(f"{where}: {why}")
+    count = len(labels)
     if names is None and (count > _MOST_CLASSES or count > max(_FEW_CLASSES, len(rows.kept) / 2)):
-        where = f"{rows.table.name}, column {rows.columns.label}"
         raise TurnoverError(
             f"{where}: {count:,} different labels in {len(rows.kept):,} rows; is it the column of "
             "the labels? Name it with --label-column"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Self
 
 from turnover.data.recipe import Recipe
 from turnover.errors import TurnoverError
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 _AND = "+"
 
 
+RECIPE = ("learning_rate", "batch", "patience", "weight_decay", "optimizer")
+"""The options that say how it is trained, now and by every retraining."""
+_MOMENTUM = 0.9
+
+
 @dataclass(frozen=True)
 class Own(OnEncoder):
     """See `turnover.models.own`. Texts are read as features of an encoder, or as its tokens."""
@@ -35,6 +40,43 @@ class Own(OnEncoder):
     recipe = Recipe(learning_rate=1e-3, batch=64)
     max_tokens: int | None = option(**WINDOW, before=0)
     """0: 256 for features and 128 for tokens, as long as these differed."""
+
+    learning_rate: float | None = option(
+        None, "learning rate (default .001)", "F", label="Learning rate", empty="0.001", least=1e-9
+    )
+    batch: int | None = option(
+        None, "training items of a step (default 64)", "N", label="Batch", empty="64", least=1
+    )
+    patience: int | None = option(
+        None,
+        "stop after N epochs without a lower validation loss (default 3)",
+        "N",
+        label="Epochs without improvement",
+        empty="3",
+        least=1,
+    )
+    weight_decay: float | None = option(
+        None, "weight decay (default .01)", "F", label="Weight decay", empty="0.01", least=0
+    )
+    optimizer: str | None = option(
+        None,
+        "adamw (default), or sgd with momentum .9",
+        "NAME",
+        label="Optimizer",
+        empty="adamw",
+    )
+
+    def fitted(self, kind: str) -> Self:
+        if self.optimizer not in (None, "adamw", "sgd"):
+            raise TurnoverError(f"--optimizer {self.optimizer}: choose adamw or sgd")
+        return super().fitted(kind)
+
+    def trained_by(self, recipe: Recipe) -> Recipe:
+        chosen = {name: getattr(self, name) for name in RECIPE if name != "optimizer"}
+        chosen["momentum"] = _MOMENTUM if self.optimizer == "sgd" else None
+        return replace(
+            recipe, **{name: value for name, value in chosen.items() if value is not None}
+        )
 
     @classmethod
     def matches(cls, model: str) -> bool:

@@ -74,6 +74,15 @@ class Torchvision(Convolutional):
     def recipe(self) -> Recipe | None:
         return _FINE_TUNED if self.from_layer else None
 
+    @property
+    def caution(self) -> str:
+        if self.weights or self.pretrained:
+            return ""
+        return (
+            "the network starts from random weights; name trained ones with --weights FILE or "
+            "--pretrained"
+        )
+
     @classmethod
     def matches(cls, model: str) -> bool:
         return model.startswith(PREFIX)
