@@ -109,7 +109,7 @@ def test_a_table_has_a_line_a_row() -> None:
 
 def test_a_run_is_trained_once_and_used_again(tmp_path: Path, monkeypatch: Patch) -> None:
     setup = Setup("small", tmp_path, tmp_path / "runs", "cpu")
-    settings = TrainSettings("digits", limit=30, members=1)
+    settings = TrainSettings("digits", model="heads", limit=40, members=1)
     first = setup.run("digits", settings)
     before = checksums(first.folder)
     monkeypatch.setattr(paper_setup, "train_run", None)

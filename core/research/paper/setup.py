@@ -75,6 +75,7 @@ class Setup:
             train_run(settings, folder, self.device)
         run = Run(folder)
         wanted = settings.resolved(run.kind)
+        wanted = wanted.with_family(wanted.family.fitted_to(len(run.train)))
         if replace(run_settings(run), path=settings.path) != wanted or run.manifest[
             "recipe"
         ] != asdict(wanted.recipe):
