@@ -218,13 +218,6 @@ def _check(model: nn.Module, inputs: Inputs, labels: Tensor, ids: Tensor) -> Non
             f"train_ids must be one list of ids, not of shape {tuple(ids.shape)}; where positions "
             "of N training items are their ids, range(N)"
         )
-    for name, module in model.named_modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
-            raise TurnoverError(
-                f"batch norm {name!r} keeps no running statistics, so a row's loss depends on the "
-                "rows beside it, in evaluation too, and is no row's own; build it with "
-                "track_running_stats=True and train again"
-            )
 
 
 def _dtype(model: nn.Module) -> torch.dtype:

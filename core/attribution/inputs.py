@@ -47,6 +47,7 @@ def batch_of(
     if not isinstance(model, nn.Module) or not (loss is None or callable(loss)):
         kinds = f"{type(model).__name__} and {type(loss).__name__}"
         raise TurnoverError(f"model and loss are {kinds}; give a torch.nn.Module and a function")
+    _check_norms(model)
     if isinstance(inputs, Dataset | DataLoader):
         inputs, known = _collected(inputs)
         labels = known if labels is None else labels
@@ -75,6 +76,16 @@ def _tensor(values: Any, name: str) -> Tensor:
             f"{array.dtype}); give numbers"
         )
     return torch.from_numpy(array.copy())
+
+
+def _check_norms(model: nn.Module) -> None:
+    for name, module in model.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
+            raise TurnoverError(
+                f"batch norm {name!r} keeps no running statistics, so a row's loss depends on the "
+                "rows beside it, in evaluation too, and is no row's own; build it with "
+                "track_running_stats=True and train again"
+            )
 
 
 def _readable(model: nn.Module, inputs: Inputs, labels: Tensor, whole: bool) -> Inputs:

@@ -41,7 +41,7 @@ def read(file: Path) -> TensorDataset:
     rows = pd.read_parquet(file)
     images = np.stack([np.asarray(Image.open(io.BytesIO(png))) for png in rows["image"]])
     pixels = (images[:, None].astype(np.float32) / 255 - 0.1307) / 0.3081
-    return TensorDataset(torch.from_numpy(pixels), torch.tensor(rows["label"].to_numpy()))
+    return TensorDataset(torch.from_numpy(pixels), torch.tensor(rows["label"].to_numpy(np.int64)))
 
 
 def trained(data: TensorDataset, rows: np.ndarray | None, seed: int) -> dict[str, Tensor]:

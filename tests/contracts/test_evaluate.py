@@ -320,7 +320,7 @@ def test_estimators_are_those_of_the_stored_influences(runs: Runs, meaning: str)
     (evidence, seconds), part = evidence_of(task), run.influence
     targets = part.targets if meaning == "truth" else part.misclassified
     places = [targets.index(position) for position in task.positions]
-    members = part.array(f"{meaning}_members")[:, places]
+    members = part.members(meaning, places)
     assert len(places) == 4 and np.array_equal(evidence.values, members)
     share = evidence.values.size / part.manifest["pairs"]
     assert seconds == pytest.approx(part.manifest["seconds"] * share)

@@ -141,7 +141,8 @@ def test_a_run_is_called_after_its_data_by_a_name_that_passes(
 
 def test_own_data_may_be_texts_or_images_so_all_models_are_there() -> None:
     assert list(titles_of("")) == [
-        *(SUITS, "heads", "small-vgg", "adapters", "masked-encoder"),
+        *(SUITS, "heads", "small-vgg", "adapters"),
+        *("a trained classifier of transformers", "masked-encoder"),
         *("perceptron of the MNIST benchmark", "torchvision network", "vgg19"),
     ]
     assert usual_values(FILES, "", {})["members"] == "16, images 8"

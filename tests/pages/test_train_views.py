@@ -120,7 +120,7 @@ def test_every_wish_is_understood_by_the_command_line(data: str, tmp_path: Path)
         )
         assert trained.run == influence.run == str(tmp_path / "x")
         assert (trained.path is None) == (data in ("digits", "reviews"))
-        deep = model in ("adapters", "masked-encoder", "vgg19")
+        deep = model in ("adapters", "checkpoint", "masked-encoder", "vgg19")
         assert (influence.targets, influence.most) == (
             ("errors", DEEP_TARGETS) if deep else ("validation", None)
         )
