@@ -1,6 +1,6 @@
 """Work that is stopped, begun twice, short of room or moved: a run is whole or absent.
 
-And after any stop the same bits. Killed processes are in `tests/nightly`.
+And after any stop the same bits. Killed processes are in `test_interruptions.py`.
 """
 
 from __future__ import annotations
