@@ -83,9 +83,10 @@ def influenced(folder: Path, cluster: str | None = None) -> dict[str, str]:
     return checksums(run.folder / "influence")
 
 
-def cleanse_command(run: Path) -> list[str]:
-    """Six models, as a command."""
-    return ["cleanse", "--run", str(run), "--fraction", ".2", "--repeats", "2", "--device", "cpu"]
+def cleanse_command(run: Path, repeats: int = 2) -> list[str]:
+    """Three models for each repeat, as a command."""
+    shares = ["--fraction", ".2", "--repeats", str(repeats)]
+    return ["cleanse", "--run", str(run), *shares, "--device", "cpu"]
 
 
 def cleansed(folder: Path, cluster: str | None = None) -> dict[str, str]:

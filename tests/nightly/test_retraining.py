@@ -82,7 +82,9 @@ def without_each(instances: np.ndarray, asked: Split) -> Tensor:
 
 def around(folder: Path, problem: Callable[[int], Problem] = ridge_problem) -> EvaluationTask:
     """What the measure reads of a subject, around a ridge regression."""
-    run = SimpleNamespace(folder=folder, name="ridge", weights_hash="abc")
+    settings = TrainSettings("digits").resolved("image").saved
+    run = SimpleNamespace(folder=folder, name="ridge", weights_hash="abc", kind="image")
+    run.manifest = {"settings": settings}
     facts = {"run": run, "positions": POSITIONS, "asked": {"targets": POSITIONS}}
     facts |= {"train": ridge_problem().train, "problem": problem, "epochs": lambda: 600}
     task = cast(EvaluationTask, SimpleNamespace(**facts))

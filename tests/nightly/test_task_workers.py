@@ -94,7 +94,7 @@ def test_a_command_that_is_ended_takes_its_processes_along_and_goes_on(
     end: signal.Signals, tmp_path: Path
 ) -> None:
     run = copied(tmp_path)
-    command = [sys.executable, "-m", "turnover", *cleanse_command(run.folder)]
+    command = [sys.executable, "-m", "turnover", *cleanse_command(run.folder, 9)]
     environment = {**ONE_THREAD, "OMP_NUM_THREADS": "2"}
     first = subprocess.Popen(command, env=environment, cwd=ROOT, stderr=subprocess.DEVNULL)
     parts = run.folder / ".cleanse.partial"
@@ -115,5 +115,5 @@ def test_a_command_that_is_ended_takes_its_processes_along_and_goes_on(
     assert done
     again = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
-    total = 6 - len(done)
+    total = 27 - len(done)
     assert f"/{total} [" in again.stderr
