@@ -14,7 +14,7 @@ import torch
 
 import turnover.research.evaluate.scores as methods_module
 import turnover.workflows.subsets as retrained_module
-from tests.helpers.builders import train_digits
+from tests.helpers.builders import failing_after, train_digits
 from tests.helpers.calling import answer, call
 from tests.helpers.source_files import checked_reviews as reviews
 from tests.helpers.storage_testing import edit
@@ -380,6 +380,17 @@ def test_baselines_explain_the_run_s_plain_twin(task: EvaluationTask, monkeypatc
     itself = problem.train.take(rows)
     both = BASELINES["tracin-last"].scores(replace(problem, targets=itself), rows).values
     np.testing.assert_allclose(own.values[0], both.diagonal().numpy(), rtol=1e-4, atol=1e-6)
+
+
+def test_what_fails_for_want_of_memory_is_tried_again(
+    runs: Runs, tmp_path: Path, monkeypatch: Patch
+) -> None:
+    task = EvaluationTask.of(Run(others(runs["digits"], tmp_path / "run")), "cpu", 4)
+    with monkeypatch.context() as short:
+        short.setattr(type(BASELINES["random"]), "scores", failing_after(0, print, MemoryError()))
+        (first,) = baseline_scores(task, ["random"])
+    (again,) = baseline_scores(task, ["random"])
+    assert first.note == "refused: MemoryError" and again.values.shape == (4, 100)
 
 
 def test_a_baseline_that_cannot_treat_a_run_says_why(tmp_path: Path, capsys: Capture) -> None:

@@ -321,7 +321,10 @@ def _kept(
     member: int,
     score: Callable[[Baseline, Problem], Scores],
 ) -> Iterator[Scored]:
-    """The stored scores, computed first where missing."""
+    """The stored scores, computed first where missing. What failed for another reason than a
+    `TurnoverError`, such as too little memory, is not kept.
+    """
+    failed: dict[str, Scored] = {}
     with store.filling():
         if missing := [name for name in names if name not in store]:
             with bar(len(missing), f"{task.run.name}: baselines", "methods") as advance:
@@ -329,41 +332,48 @@ def _kept(
                 problem = _problem(task, member)
                 trained = time.perf_counter() - begun
                 for name in missing:
-                    scored = _scored(BASELINES[name], problem, trained, score)
-                    store.save(
-                        name,
-                        {"values": scored.values},
-                        train_seconds=scored.train_seconds,
-                        estimate_seconds=scored.estimate_seconds,
-                        note=scored.note,
-                    )
+                    try:
+                        scored = _scored(BASELINES[name], problem, trained, score)
+                    except REFUSALS as error:
+                        failed[name] = _refused(BASELINES[name], error)
+                    else:
+                        store.save(
+                            name,
+                            {"values": scored.values},
+                            train_seconds=scored.train_seconds,
+                            estimate_seconds=scored.estimate_seconds,
+                            note=scored.note,
+                        )
                     advance(1)
     for name in names:
+        if name in failed:
+            yield failed[name]
+            continue
         arrays, facts = store.load(name)
         yield Scored(BASELINES[name].name, arrays["values"], **facts)
 
 
-def _problem(task: EvaluationTask, member: int) -> Problem | str:
+def _problem(task: EvaluationTask, member: int) -> Problem | BaseException:
     """The plain twin for baselines, or why there is none."""
     try:
         return task.problem(member)
     except REFUSALS as error:
-        return _first_line(error)
+        return error
 
 
 def _scored(
     method: Baseline,
-    problem: Problem | str,
+    problem: Problem | BaseException,
     trained: float,
     score: Callable[[Baseline, Problem], Scores],
 ) -> Scored:
-    """A baseline's scores with its seconds, or none with its reason."""
+    """A baseline's scores with its seconds, or none if it cannot treat the problem."""
     try:
-        if isinstance(problem, str):
-            raise TurnoverError(problem)
+        if isinstance(problem, BaseException):
+            raise problem
         scores = score(method, problem)
-    except REFUSALS as error:
-        return Scored(method.name, np.empty(0), 0.0, 0.0, f"refused: {_first_line(error)}")
+    except TurnoverError as error:
+        return _refused(method, error)
     return Scored(
         method.name,
         scores.values.cpu().numpy(),
@@ -372,8 +382,9 @@ def _scored(
     )
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]
+def _refused(method: Baseline, error: BaseException) -> Scored:
+    reason = (str(error) or type(error).__name__).splitlines()[0]
+    return Scored(method.name, np.empty(0), 0.0, 0.0, f"refused: {reason}")
 
 
 # Options

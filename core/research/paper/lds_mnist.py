@@ -262,6 +262,8 @@ def _others(task: EvaluationTask, ks: Sequence[int]) -> Iterator[tuple[Scored, i
     for k in range(1, ks[-1] + 1):
         for scored in baseline_scores(task, _TRAINED, k - 1):
             name = scored.method
+            if not scored.values.size:
+                raise TurnoverError(f"{name}, plain model {k}: {scored.note}; give it again")
             sums[name] = _added(sums[name], scored) if name in sums else scored
             if k in ks:
                 yield replace(sums[name], values=sums[name].values / k), k
