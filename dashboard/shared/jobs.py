@@ -73,7 +73,8 @@ def _line() -> None:
     else:
         card = job_cards(jobs)[-1]
         more = f" {len(jobs) - 1} more." if jobs[1:] else ""
-        text = f"<strong>{safe(card.title[:60])}</strong> {safe(card.line[:120].rstrip('.'))}.{more}"
+        line = safe(card.line[:120].rstrip("."))
+        text = f"<strong>{safe(card.title[:60])}</strong> {line}.{more}"
         st.html(f'<p class="to-quiet" dir="auto">{text}</p>{_progress(card)}')
     # the run stays chosen, since widgets hold it
     st.page_link(RUNS_PAGE, label="Jobs and runs")
