@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from turnover.attribution.insert import insert_masks
 from turnover.attribution.masks import derive_seed
 from turnover.errors import TurnoverError
+from turnover.models.adapters import trimmed
 from turnover.models.heads import load_encoder
 
 _MASKS, _LAST = 2, 2
@@ -132,8 +133,6 @@ class TextCheckpoint(MaskedFrom):
         self.padding = int(network.config.pad_token_id or 0)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        from turnover.models.adapters import trimmed
-
         ids, real = trimmed(tokens, self.padding)
         logits: Tensor = self.network(input_ids=ids, attention_mask=real).logits
         return logits

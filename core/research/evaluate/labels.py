@@ -53,6 +53,7 @@ from turnover.research.evaluate.scores import (
     Options,
     Scored,
     all_scores,
+    refused,
     self_influences,
     self_scores,
 )
@@ -205,14 +206,14 @@ def doubt(task: EvaluationTask) -> Scored:
     name, begun = "cross-validated doubt (Northcutt et al. 2021)", time.perf_counter()
     if not task.train.inputs.is_floating_point():
         reason = "the model reads words, not features, and its own features were trained with the"
-        return Scored(name, np.empty(0), 0.0, 0.0, f"refused: {reason} labels")
+        return refused(name, f"{reason} labels")
     features, labels = task.train.inputs.flatten(1).cpu().numpy(), task.train.labels.cpu().numpy()
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=_STEPS))
     folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=0)
     try:
         chances = cross_val_predict(model, features, labels, cv=folds, method="predict_proba")
     except (*REFUSALS, ValueError) as error:
-        return Scored(name, np.empty(0), 0.0, 0.0, f"refused: {str(error).splitlines()[0]}")
+        return refused(name, error)
     columns = np.searchsorted(np.unique(labels), labels)
     return Scored(
         name, 1 - chances[np.arange(len(labels)), columns][None], time.perf_counter() - begun, 0.0

@@ -285,7 +285,7 @@ def by_words(task: EvaluationTask) -> Scored:
     """`signed_bm25` of the run's texts."""
     name, begun, run = "signed BM25", time.perf_counter(), task.run
     if run.kind != "text":
-        return Scored(name, np.empty(0), 0.0, 0.0, "refused: images have no words")
+        return refused(name, "images have no words")
     texts, labels = run.validation["text"].loc[task.positions], task.targets.labels.cpu().numpy()
     values = signed_bm25(texts, labels, run.train["text"], run.train["label"].to_numpy())
     return Scored(name, values, 0.0, time.perf_counter() - begun)
@@ -335,7 +335,7 @@ def _kept(
                     try:
                         scored = _scored(BASELINES[name], problem, trained, score)
                     except REFUSALS as error:
-                        failed[name] = _refused(BASELINES[name], error)
+                        failed[name] = refused(BASELINES[name].name, error)
                     else:
                         store.save(
                             name,
@@ -373,7 +373,7 @@ def _scored(
             raise problem
         scores = score(method, problem)
     except TurnoverError as error:
-        return _refused(method, error)
+        return refused(method.name, error)
     return Scored(
         method.name,
         scores.values.cpu().numpy(),
@@ -382,9 +382,10 @@ def _scored(
     )
 
 
-def _refused(method: Baseline, error: BaseException) -> Scored:
-    reason = (str(error) or type(error).__name__).splitlines()[0]
-    return Scored(method.name, np.empty(0), 0.0, 0.0, f"refused: {reason}")
+def refused(name: str, reason: object) -> Scored:
+    """A method without scores, and why: a sentence, or the first line of an error."""
+    line = (str(reason) or type(reason).__name__).splitlines()[0]
+    return Scored(name, np.empty(0), 0.0, 0.0, f"refused: {line}")
 
 
 # Options
